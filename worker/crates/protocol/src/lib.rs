@@ -1,0 +1,30 @@
+//! Scumble's wire contract: what goes over HTTP between a worker and its clients.
+//!
+//! Requests are parsed here into newtypes that carry their own limits, so nothing downstream checks a value
+//! again. The crate does no I/O, reads no clock and knows no async runtime; it builds for wasm, where the SDK
+//! uses the very same types. The TypeScript types are generated from them (feature `ts`).
+
+mod error;
+mod event;
+mod job;
+pub mod limits;
+mod model;
+mod request;
+pub mod sse;
+mod values;
+
+pub use error::{ErrorBody, ErrorCode, ErrorObject, ErrorType};
+pub use event::{EventData, JobEvent};
+pub use job::{ImageResult, Job, JobStatus, Timings};
+pub use model::{
+    DimensionRange, Model, ModelDefaults, ModelLimits, ModelList, ModelVocabulary, Scheduler,
+    SchedulerList,
+};
+pub use request::{
+    InvalidRequest, JobRequest, NormalizedRequest, OutputFormat, Preview, PreviewFormat,
+    ResponseFormat, Task,
+};
+pub use values::{
+    BatchSize, Dimension, GuidanceScale, JobId, ModelId, NegativePrompt, PreviewInterval, Prompt,
+    SchedulerName, Seed, Steps, ValueError,
+};

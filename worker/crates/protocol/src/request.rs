@@ -1,0 +1,345 @@
+//! What a client asks for, as sent and as understood.
+
+use crate::{
+    BatchSize, Dimension, ErrorCode, ErrorObject, GuidanceScale, ModelId, NegativePrompt,
+    PreviewInterval, Prompt, SchedulerName, Seed, Steps,
+};
+use serde::{Deserialize, Serialize};
+
+/// What kind of drawing a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export_to = "protocol.ts"))]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Task {
+    /// From words alone.
+    TextToImage,
+}
+
+/// The file format of finished images.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export_to = "protocol.ts"))]
+#[serde(rename_all = "snake_case")]
+pub enum OutputFormat {
+    /// Lossless; the default.
+    #[default]
+    Png,
+    /// Lossless WebP, smaller than PNG.
+    Webp,
+    /// Lossy, quality 90.
+    Jpeg,
+}
+
+impl OutputFormat {
+    /// The media type of the file.
+    #[must_use]
+    pub const fn mime_type(self) -> &'static str {
+        match self {
+            Self::Png => "image/png",
+            Self::Webp => "image/webp",
+            Self::Jpeg => "image/jpeg",
+        }
+    }
+}
+
+/// How finished images reach the client.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export_to = "protocol.ts"))]
+#[serde(rename_all = "snake_case")]
+pub enum ResponseFormat {
+    /// Base64 inside the `image` events, and by URL; the default.
+    #[default]
+    B64Json,
+    /// By URL only.
+    Url,
+}
+
+/// How often a look at the unfinished image is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export_to = "protocol.ts"))]
+#[serde(deny_unknown_fields)]
+pub struct Preview {
+    /// Steps between two previews.
+    #[cfg_attr(feature = "ts", ts(type = "number"))]
+    pub every: PreviewInterval,
+    /// Their file format.
+    #[serde(default)]
+    #[cfg_attr(feature = "ts", ts(as = "Option<PreviewFormat>", optional))]
+    pub format: PreviewFormat,
+}
+
+/// The file format of previews.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export_to = "protocol.ts"))]
+#[serde(rename_all = "snake_case")]
+pub enum PreviewFormat {
+    /// The default.
+    #[default]
+    Webp,
+    /// For clients without WebP.
+    Png,
+    /// Smallest for large previews.
+    Jpeg,
+}
+
+/// The body of `POST /v1/jobs`. Only `prompt` is required; every other default comes from the model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "ts",
+    derive(ts_rs::TS),
+    ts(export_to = "protocol.ts", optional_fields = nullable)
+)]
+#[serde(deny_unknown_fields)]
+pub struct JobRequest {
+    /// What to draw: 1–4000 characters.
+    pub prompt: Prompt,
+    /// What kind of drawing; follows from the other fields when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<Task>,
+    /// Which model draws; the worker's first when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelId>,
+    /// What to steer away from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub negative_prompt: Option<NegativePrompt>,
+    /// Pixels across: a multiple of 8 within the model's bounds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<Dimension>,
+    /// Pixels down: a multiple of 8 within the model's bounds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<Dimension>,
+    /// Denoising steps, 1–150.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<Steps>,
+    /// How strongly the prompt steers, 0–30.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guidance_scale: Option<GuidanceScale>,
+    /// Drawn at random when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<Seed>,
+    /// How many images, 1–8; image `n` uses seed + n.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n: Option<BatchSize>,
+    /// Which scheduler; names and aliases are at `/v1/schedulers`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<SchedulerName>,
+    /// Sends previews while it draws.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<Preview>,
+    /// File format of the images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_format: Option<OutputFormat>,
+    /// How the images reach the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_format: Option<ResponseFormat>,
+    /// Cancels the job when the last stream reader goes away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel_on_disconnect: Option<bool>,
+}
+
+/// A request with every default filled in: what is drawn, stored and echoed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export_to = "protocol.ts"))]
+pub struct NormalizedRequest {
+    /// What kind of drawing.
+    pub task: Task,
+    /// Which model draws.
+    pub model: ModelId,
+    /// What to draw.
+    pub prompt: Prompt,
+    /// What to steer away from.
+    pub negative_prompt: NegativePrompt,
+    /// Pixels across.
+    pub width: Dimension,
+    /// Pixels down.
+    pub height: Dimension,
+    /// Denoising steps.
+    pub steps: Steps,
+    /// How strongly the prompt steers.
+    pub guidance_scale: GuidanceScale,
+    /// The first image's seed.
+    pub seed: Seed,
+    /// How many images.
+    pub n: BatchSize,
+    /// Which scheduler, by its main name.
+    pub scheduler: SchedulerName,
+    /// Whether and how often previews are sent.
+    pub preview: Option<Preview>,
+    /// File format of the images.
+    pub output_format: OutputFormat,
+    /// How the images reach the client.
+    pub response_format: ResponseFormat,
+    /// Whether the job is cancelled when the last stream reader goes away.
+    pub cancel_on_disconnect: bool,
+}
+
+/// Why a body is not a request: the field at fault and a sentence with the bound.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.message)]
+pub struct InvalidRequest(Box<ErrorObject>);
+
+impl InvalidRequest {
+    /// The error as it goes over the wire.
+    #[must_use]
+    pub fn into_object(self) -> ErrorObject {
+        *self.0
+    }
+}
+
+impl JobRequest {
+    /// Parses the body of `POST /v1/jobs`.
+    ///
+    /// # Errors
+    /// Names the first field at fault in `param`, with its bound and the value.
+    pub fn from_json(body: &[u8]) -> Result<Self, InvalidRequest> {
+        let mut deserializer = serde_json::Deserializer::from_slice(body);
+        let request = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+            let path = error.path().to_string();
+            invalid(&path, error.into_inner())
+        })?;
+        deserializer.end().map_err(|error| invalid(".", error))?;
+        Ok(request)
+    }
+}
+
+fn invalid(path: &str, error: serde_json::Error) -> InvalidRequest {
+    let text = error.to_string();
+    // serde_json ends every message with a position; it helps with broken JSON, not with a field's bound.
+    let sentence = text.split(" at line ").next().unwrap_or(&text);
+    let quoted = |text: &str| text.split('`').nth(1).unwrap_or_default().to_owned();
+    let object = if let Some(field) = sentence.strip_prefix("missing field ") {
+        let field = quoted(field);
+        ErrorObject::new(ErrorCode::MissingField, format!("{field} is required")).with_param(field)
+    } else if sentence.starts_with("unknown field ") {
+        let field = quoted(sentence);
+        let param = if path.ends_with(&field) {
+            path.to_owned()
+        } else {
+            field
+        };
+        ErrorObject::new(ErrorCode::UnknownField, sentence).with_param(param)
+    } else if path == "." {
+        ErrorObject::new(
+            if error.is_data() {
+                ErrorCode::InvalidValue
+            } else {
+                ErrorCode::InvalidJson
+            },
+            format!("the body must be a JSON object: {text}"),
+        )
+    } else {
+        let joint = if sentence.starts_with("must ") {
+            " "
+        } else {
+            ": "
+        };
+        ErrorObject::new(ErrorCode::InvalidValue, format!("{path}{joint}{sentence}"))
+            .with_param(path)
+    };
+    InvalidRequest(Box::new(object))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(body: &str) -> (ErrorCode, Option<String>, String) {
+        let object = JobRequest::from_json(body.as_bytes())
+            .expect_err("refused")
+            .into_object();
+        (object.code, object.param, object.message)
+    }
+
+    #[test]
+    fn only_the_prompt_is_required() {
+        let request = JobRequest::from_json(br#"{"prompt":"a fox"}"#).expect("valid");
+        assert_eq!(request.prompt.as_str(), "a fox");
+        assert_eq!(request.steps, None);
+        let (code, param, message) = refusal("{}");
+        assert_eq!(code, ErrorCode::MissingField);
+        assert_eq!(param.as_deref(), Some("prompt"));
+        assert_eq!(message, "prompt is required");
+    }
+
+    #[test]
+    fn a_bad_value_names_its_field_its_bound_and_the_value() {
+        let cases = [
+            (
+                r#"{"prompt":"x","width":513}"#,
+                "width",
+                "width must be a multiple of 8",
+            ),
+            (
+                r#"{"prompt":"x","steps":0}"#,
+                "steps",
+                "steps must be 1..=150, got 0",
+            ),
+            (
+                r#"{"prompt":"x","steps":151}"#,
+                "steps",
+                "steps must be 1..=150, got 151",
+            ),
+            (
+                r#"{"prompt":"x","steps":"many"}"#,
+                "steps",
+                "steps: invalid type: string",
+            ),
+            (
+                r#"{"prompt":"x","guidance_scale":NaN}"#,
+                "guidance_scale",
+                "guidance_scale: ",
+            ),
+            (
+                r#"{"prompt":"x","guidance_scale":"NaN"}"#,
+                "guidance_scale",
+                "guidance_scale: ",
+            ),
+            (
+                r#"{"prompt":"x","guidance_scale":1e999}"#,
+                "guidance_scale",
+                "guidance_scale: ",
+            ),
+            (
+                r#"{"prompt":"x","guidance_scale":31}"#,
+                "guidance_scale",
+                "guidance_scale must be 0..=30, got 31",
+            ),
+            (r#"{"prompt":""}"#, "prompt", "prompt must not be empty"),
+            (r#"{"prompt":"x","n":9}"#, "n", "n must be 1..=8, got 9"),
+            (r#"{"prompt":"x","seed":-1}"#, "seed", "seed: "),
+            (
+                r#"{"prompt":"x","preview":{"every":0}}"#,
+                "preview.every",
+                "preview.every must be 1..=150, got 0",
+            ),
+        ];
+        for (body, field, start) in cases {
+            let (code, param, message) = refusal(body);
+            assert_eq!(code, ErrorCode::InvalidValue, "{body}: {message}");
+            assert_eq!(param.as_deref(), Some(field), "{body}: {message}");
+            assert!(message.starts_with(start), "{body}: {message}");
+            assert!(!message.contains(" line "), "{body}: {message}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_field_is_named() {
+        let (code, param, message) = refusal(r#"{"prompt":"x","cfg":7}"#);
+        assert_eq!(code, ErrorCode::UnknownField);
+        assert_eq!(param.as_deref(), Some("cfg"));
+        assert!(
+            message.starts_with("unknown field `cfg`, expected one of"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn what_is_not_json_is_said_to_be_so() {
+        assert_eq!(refusal("").0, ErrorCode::InvalidJson);
+        assert_eq!(refusal("[]").0, ErrorCode::InvalidValue);
+        assert_eq!(
+            refusal(r#"{"prompt":"x"} trailing"#).0,
+            ErrorCode::InvalidJson
+        );
+    }
+}

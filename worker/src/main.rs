@@ -1,0 +1,2 @@
+//! scumble
+fn main() {}
