@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""From npm packages to a finished model folder, one resumable command.
+
+    python3 train/run.py --work DIR [--minutes N] [--stage NAME] [--out DIR]
+
+Stages run in order and are skipped when their outputs exist: data, tokenizer,
+latents, train, autoencoder, export, evaluate. Everything between the stages
+lives under --work; only `export` and `evaluate` write to --out. With a GPU the
+same command uses it, with larger batches.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+STAGES = ("data", "tokenizer", "latents", "train", "autoencoder", "export", "evaluate")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--work", type=Path, required=True, help="folder for data and checkpoints")
+    parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent.parent)
+    parser.add_argument("--stage", choices=STAGES, action="append", help="only these stages")
+    parser.add_argument("--minutes", type=float, default=70, help="training time of the denoiser")
+    parser.add_argument("--codec-minutes", type=float, default=25, help="of the autoencoder")
+    parser.add_argument("--shards", type=int, default=24, help="of 4000 pictures each")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 2)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments()
+    import torch
+
+    torch.set_num_threads(args.threads)
+    name = args.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    gpu = device.type == "cuda"
+    args.work.mkdir(parents=True, exist_ok=True)
+    wanted = args.stage or STAGES
+
+    def due(stage: str, done: bool) -> bool:
+        if stage not in wanted:
+            return False
+        print(f"{stage}: {'already done' if done else 'running'}", flush=True)
+        return not done
+
+    import bpe
+    import data
+    import latents
+
+    if due("data", data.is_done(args.work)):
+        data.prepare(args.work)
+    if due("tokenizer", bpe.is_done(args.work)):
+        bpe.train(args.work)
+    if due("latents", latents.is_done(args.work, args.shards)):
+        latents.prepare(args.work, args.shards, args.threads)
+
+    import diffusion
+
+    if due("train", diffusion.is_done(args.work)):
+        recipe = diffusion.Recipe(
+            shards=args.shards,
+            batch=1024 if gpu else 64,
+            learning_rate=2.5e-3 if gpu else 1.2e-3,
+            average=0.9995,
+            minutes=args.minutes,
+        )
+        diffusion.train(args.work, recipe, device)
+
+
+if __name__ == "__main__":
+    main()
