@@ -78,7 +78,7 @@ class Trainer:
         self.ids = self._ids(captions)
         self.nothing = self._ids([""])
         self.codec = latent_space.LinearCodec.load(work / "codec.pt", device)
-        self.unet = make_unet().to(device, memory_format=torch.channels_last)
+        self.unet = make_unet().to(device)
         self.text = make_text_encoder(self.encoder.size).to(device)
         self.schedule = make_schedule()
         self.kept = self.schedule.alphas_cumprod.to(device)  # signal power per timestep
@@ -112,7 +112,7 @@ class Trainer:
         """One optimiser step; returns the unweighted mean squared error."""
         batch = self.recipe.batch
         rows = torch.randint(0, len(self.latents), (batch,), device=self.device)
-        clean = self.latents[rows].float().contiguous(memory_format=torch.channels_last)
+        clean = self.latents[rows].float()
         ids = self.ids[rows].clone()
         ids[torch.rand(batch, device=self.device) < EMPTY_SHARE] = self.nothing
         # Stratified: every batch covers the whole range of noise evenly.

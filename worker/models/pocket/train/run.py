@@ -16,6 +16,8 @@ from pathlib import Path
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Threads that wait should sleep: spinning ones lose badly on a shared machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 STAGES = ("data", "tokenizer", "latents", "train", "autoencoder", "export", "evaluate")
@@ -75,6 +77,11 @@ def main() -> None:
             minutes=args.minutes,
         )
         diffusion.train(args.work, recipe, device)
+
+    import autoencoder
+
+    if due("autoencoder", autoencoder.is_done(args.work)):
+        autoencoder.train(args.work, args.codec_minutes, device)
 
 
 if __name__ == "__main__":
