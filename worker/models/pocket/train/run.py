@@ -33,6 +33,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--shards", type=int, default=24, help="of 4000 pictures each")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 2)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument(
+        "--draft", action="store_true", help="export while training still runs"
+    )
     return parser.parse_args()
 
 
@@ -82,6 +85,14 @@ def main() -> None:
 
     if due("autoencoder", autoencoder.is_done(args.work)):
         autoencoder.train(args.work, args.codec_minutes, device)
+
+    import evaluate
+    import export
+
+    if due("export", export.is_done(args.out)):
+        export.export(args.work, args.out, args.draft)
+    if due("evaluate", evaluate.is_done(args.out)):
+        evaluate.evaluate(args.work, args.out, device)
 
 
 if __name__ == "__main__":
