@@ -2,9 +2,10 @@
 
 import json
 import random
+from collections import Counter, defaultdict
 from pathlib import Path
 
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from captions import OBJECT_BY_NAME, caption, random_spec
 from vocabulary import COLOUR_SYNONYMS, COLOURS
@@ -26,6 +27,48 @@ def corpus(work: Path) -> list[str]:
     return lines + json.loads((work / "words.json").read_text()) * 2
 
 
+def learn_merges(words: Counter[tuple[str, ...]], count: int) -> list[tuple[str, str]]:
+    """Byte-pair encoding in the textbook way: the commonest pair first.
+
+    Pairs of equal frequency are taken in alphabetical order, so the result
+    depends on the words alone. (The trainer of the `tokenizers` package breaks
+    ties by hash order and gives other ids on every run.)
+    """
+    spellings = sorted(words)
+    weights = [words[spelling] for spelling in spellings]
+    pieces = [list(spelling) for spelling in spellings]
+    frequency: Counter[tuple[str, str]] = Counter()
+    found_in: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
+    for index, parts in enumerate(pieces):
+        for pair in zip(parts, parts[1:], strict=False):
+            frequency[pair] += weights[index]
+            found_in[pair].add(index)
+    merges = []
+    while len(merges) < count and frequency:
+        best = min(frequency, key=lambda pair: (-frequency[pair], pair))
+        merges.append(best)
+        for index in found_in.pop(best):
+            parts = pieces[index]
+            for pair in zip(parts, parts[1:], strict=False):
+                frequency[pair] -= weights[index]
+                if frequency[pair] <= 0:
+                    del frequency[pair]
+            merged, at = [], 0
+            while at < len(parts):
+                if tuple(parts[at : at + 2]) == best:
+                    merged.append(parts[at] + parts[at + 1])
+                    at += 2
+                else:
+                    merged.append(parts[at])
+                    at += 1
+            pieces[index] = merged
+            for pair in zip(merged, merged[1:], strict=False):
+                frequency[pair] += weights[index]
+                found_in[pair].add(index)
+        frequency.pop(best, None)
+    return merges
+
+
 def train(work: Path) -> None:
     """Writes `WORK/tokenizer/` with tokenizer.json, vocab.json, merges.txt and configs."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -41,21 +84,19 @@ def train(work: Path) -> None:
             pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - 2 - len(alphabet),
-        min_frequency=2,
-        special_tokens=[],
-        initial_alphabet=alphabet,
-        end_of_word_suffix="</w>",
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(corpus(work), trainer)
-
+    words: Counter[tuple[str, ...]] = Counter()
+    for line in corpus(work):
+        line = tokenizer.normalizer.normalize_str(line)
+        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(line):
+            words[(*word[:-1], word[-1] + "</w>")] += 1
+    # As in CLIP: the bytes, the bytes that end a word, the merges, two markers.
+    merges = learn_merges(words, VOCABULARY - 2 - 2 * len(alphabet))
+    tokens = [*alphabet, *(byte + "</w>" for byte in alphabet)]
+    tokens += dict.fromkeys(first + second for first, second in merges)
+    ids = {token: number for number, token in enumerate(tokens)}
     layout = json.loads(tokenizer.to_str())
-    ids = layout["model"]["vocab"]
-    # Any byte may end a word: make sure that each has its closing form.
-    for byte in alphabet:
-        ids.setdefault(byte + "</w>", len(ids))
+    layout["model"]["vocab"] = ids
+    layout["model"]["merges"] = [list(pair) for pair in merges]
     start, end = len(ids), len(ids) + 1
     ids[START], ids[END] = start, end
     layout["added_tokens"] = [
@@ -83,8 +124,7 @@ def train(work: Path) -> None:
         "trim_offsets": True,
         "use_regex": True,
     }
-    merges = layout["model"]["merges"]
-    lines = [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
+    lines = [" ".join(pair) for pair in merges]
     signs = {"bos_token": START, "eos_token": END, "pad_token": END, "unk_token": END}
     config = {
         "tokenizer_class": "CLIPTokenizer",
