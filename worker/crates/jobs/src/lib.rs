@@ -92,7 +92,8 @@ pub struct NewEvent {
 /// An event as numbered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Grows with every event of the job, from 1.
+    /// Grows with every event of the job, from 1. Numbers are left out: those of ephemeral events are not in the
+    /// log, and a restart of the store skips a range.
     pub seq: u64,
     /// Opaque bytes.
     pub payload: Vec<u8>,
@@ -152,6 +153,22 @@ pub enum Error {
     /// A job of this id exists.
     #[error("job {0} exists already")]
     Duplicate(String),
+    /// The id cannot name a job: ids are 1 to 64 of `a-z`, `0-9` and `_`.
+    #[error("{0:?} is no job id: it takes 1 to 64 of a-z, 0-9 and _")]
+    InvalidId(String),
+    /// Another process works in this folder.
+    #[error("another process uses the data folder {}; stop it, or choose another folder", .0.display())]
+    InUse(std::path::PathBuf),
+    /// The database was written by a later version of this crate.
+    #[error(
+        "the job database has schema version {found}, this program knows up to {known}: use a newer one"
+    )]
+    TooNew {
+        /// Its version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
     /// The store is closed.
     #[error("the job store is closed")]
     Closed,
@@ -173,7 +190,8 @@ pub trait JobStore: Send + Sync + fmt::Debug + 'static {
     /// position in the queue, so that the log begins in the same transaction.
     ///
     /// # Errors
-    /// [`Error::QueueFull`], [`Error::Duplicate`], or a store that fails.
+    /// [`Error::QueueFull`], [`Error::Duplicate`], [`Error::InvalidId`], [`Error::Closed`] once the store is
+    /// closing, or a store that fails.
     async fn submit(
         &self,
         job: NewJob,
@@ -193,7 +211,8 @@ pub trait JobStore: Send + Sync + fmt::Debug + 'static {
     /// [`Error::Closed`] once the store is closing, or a store that fails.
     async fn lease(&self) -> Result<Lease, Error>;
 
-    /// Puts a leased job back in the queue at its old place (a graceful stop); its attempt is not counted.
+    /// Puts a leased job back in the queue at its old place (a graceful stop). Its attempt does not count against
+    /// the attempts a job may have; the next lease has a higher number all the same, which fences this one.
     ///
     /// # Errors
     /// [`Error::LeaseLost`], or a store that fails.
@@ -225,11 +244,14 @@ pub trait JobStore: Send + Sync + fmt::Debug + 'static {
     /// [`Error::NotFound`], or a store that fails.
     async fn cancel(&self, job_id: &str, last_event: Vec<u8>) -> Result<Cancellation, Error>;
 
-    /// Becomes true when somebody cancels the leased job; cheap to read at every step from the engine's thread.
+    /// Becomes true when somebody cancels the leased job; cheap to read at every step from the engine's thread. True
+    /// from the start for a lease that no longer holds, and for a job whose cancellation an earlier attempt did not
+    /// live to carry out.
     fn cancel_requested(&self, lease: &Lease) -> tokio::sync::watch::Receiver<bool>;
 
     /// Live events of a job from now on. Subscribe first, then read [`JobStore::events_after`], then join the two
-    /// by `seq`: the other order would lose what happens in between.
+    /// by `seq`: the other order would lose what happens in between. A logged event is in the log before it is told
+    /// here. The receiver of a job that has ended is closed.
     ///
     /// # Errors
     /// [`Error::NotFound`], or a store that fails.
@@ -266,7 +288,7 @@ pub trait JobStore: Send + Sync + fmt::Debug + 'static {
     /// If the store fails.
     async fn image(&self, job_id: &str, index: u32) -> Result<Option<Vec<u8>>, Error>;
 
-    /// Stops handing out leases and finishes what is being written; pending [`JobStore::lease`] calls end in
-    /// [`Error::Closed`].
+    /// Stops handing out leases and accepting jobs, and finishes what is being written; pending
+    /// [`JobStore::lease`] calls end in [`Error::Closed`]. Those who hold a lease may still finish or release it.
     async fn close(&self);
 }

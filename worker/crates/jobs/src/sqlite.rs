@@ -1,1 +1,519 @@
-//! The embedded back end.
+//! The embedded back end: jobs and events in SQLite, images in files beside it, one process.
+//!
+//! One thread writes ([`writer`]); it commits together whatever waits, and syncs the disk only where the contract
+//! asks for it. Reads have connections of their own and never wait for a sync. Whoever listens is told after the
+//! commit, by the writer, so that the order in a channel is the order in the log.
+
+use crate::{
+    Cancellation, Ending, Error, Event, EventReceiver, JobRecord, JobStore, Lease, NewEvent, NewJob,
+};
+use async_trait::async_trait;
+use rusqlite::Connection;
+use std::{
+    fmt,
+    fs::{self, File, TryLockError},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{SystemTime, UNIX_EPOCH},
+};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+mod database;
+mod images;
+mod live;
+mod rows;
+mod writer;
+
+use images::ImageFiles;
+use live::{Effect, Live, lock};
+use writer::{Message, Sync, Writer};
+
+/// Reads at a time; more wait.
+const READERS_MAX: usize = 4;
+/// Finished jobs deleted in one transaction, so that pruning never holds up a submission for long.
+const PRUNE_BATCH_JOBS: u32 = 64;
+
+/// Where the time comes from.
+pub trait Clock: Send + std::marker::Sync + fmt::Debug + 'static {
+    /// Unix milliseconds.
+    fn now_ms(&self) -> i64;
+}
+
+/// The computer's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> i64 {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| {
+                i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+            })
+    }
+}
+
+/// What is kept of a job that ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastWords {
+    /// Its outcome: opaque bytes.
+    pub outcome: Vec<u8>,
+    /// Its last event: opaque bytes.
+    pub last_event: Vec<u8>,
+}
+
+/// Says how a job fails whose process died in each attempt that it may have: the words are the caller's, since
+/// payloads are opaque here.
+pub type Exhausted = Box<dyn Fn(&JobRecord) -> LastWords + Send + std::marker::Sync>;
+
+/// How a store is opened.
+pub struct SqliteOptions {
+    /// Made if it is not there. Holds `jobs.sqlite3`, `images/` and a lock file.
+    pub data_dir: PathBuf,
+    /// Queued jobs beyond which submissions are refused.
+    pub queue_jobs_max: u32,
+    /// Attempts that may die with the process before a job fails.
+    pub attempts_max: u32,
+    /// Events that a live reader may be behind by.
+    pub live_events_max: usize,
+    /// What a job says that has had its attempts.
+    pub exhausted: Exhausted,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl SqliteOptions {
+    /// The usual limits.
+    pub fn new(
+        data_dir: impl Into<PathBuf>,
+        exhausted: impl Fn(&JobRecord) -> LastWords + Send + std::marker::Sync + 'static,
+    ) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            queue_jobs_max: 1_000,
+            attempts_max: 3,
+            live_events_max: 256,
+            exhausted: Box::new(exhausted),
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+impl fmt::Debug for SqliteOptions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("SqliteOptions")
+            .field("data_dir", &self.data_dir)
+            .field("queue_jobs_max", &self.queue_jobs_max)
+            .field("attempts_max", &self.attempts_max)
+            .field("live_events_max", &self.live_events_max)
+            .field("clock", &self.clock)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A queue in a folder. Dropping it finishes what is being written and gives the folder free.
+#[derive(Debug)]
+pub struct SqliteStore {
+    queue_jobs_max: u32,
+    clock: Arc<dyn Clock>,
+    live: Arc<Live>,
+    images: Arc<ImageFiles>,
+    readers: Arc<Readers>,
+    closing: AtomicBool,
+    /// `None` only while dropping.
+    messages: Option<mpsc::Sender<Message>>,
+    writer: Option<JoinHandle<()>>,
+    /// Held as long as the folder is used; the last field, so that it is given up last.
+    _lock: File,
+}
+
+/// Connections that only read.
+#[derive(Debug)]
+struct Readers {
+    idle: Mutex<Vec<Connection>>,
+    permits: Arc<Semaphore>,
+}
+
+impl SqliteStore {
+    /// Opens the folder's store and puts right what a crash left: running jobs go back to the queue, those that
+    /// have had their attempts fail, and files that nothing names go. Blocks; call it before serving begins.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] if another process has the folder, [`Error::TooNew`] if a later version wrote it, and
+    /// whatever keeps the files from being used.
+    pub fn open(options: SqliteOptions) -> Result<Self, Error> {
+        let SqliteOptions {
+            data_dir,
+            queue_jobs_max,
+            attempts_max,
+            live_events_max,
+            exhausted,
+            clock,
+        } = options;
+        fs::create_dir_all(&data_dir)?;
+        let lock = lock_folder(&data_dir)?;
+        let path = data_dir.join("jobs.sqlite3");
+        let mut connection = database::open_writer(&path)?;
+
+        let transaction = connection.transaction()?;
+        let (requeued, failed) =
+            rows::recover(&transaction, attempts_max, &exhausted, clock.now_ms())?;
+        let named_files = rows::image_files(&transaction)?;
+        transaction.commit()?;
+        if requeued + failed > 0 {
+            tracing::warn!(
+                requeued,
+                failed,
+                "jobs were running when the last process ended"
+            );
+        }
+        let images = ImageFiles::open(data_dir.join("images"), &named_files)?;
+
+        let readers = (0..READERS_MAX)
+            .map(|_| database::open_reader(&path))
+            .collect::<Result<_, _>>()?;
+        let live = Arc::new(Live::new(live_events_max));
+        let (writer, messages) = Writer::new(connection, Arc::clone(&live), Arc::clone(&clock));
+        let writer = std::thread::Builder::new()
+            .name("jobs-writer".to_owned())
+            .spawn(move || writer.run())?;
+        Ok(Self {
+            queue_jobs_max,
+            clock,
+            live,
+            images: Arc::new(images),
+            readers: Arc::new(Readers {
+                idle: Mutex::new(readers),
+                permits: Arc::new(Semaphore::new(READERS_MAX)),
+            }),
+            closing: AtomicBool::new(false),
+            messages: Some(messages),
+            writer: Some(writer),
+            _lock: lock,
+        })
+    }
+
+    /// Forgets finished jobs, their events and their images: those that ended more than `older_than_ms` ago, and
+    /// the oldest beyond `keep_jobs_max`. Gives how many.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn prune(&self, older_than_ms: i64, keep_jobs_max: u32) -> Result<u64, Error> {
+        let finished_before_ms = self.clock.now_ms().saturating_sub(older_than_ms);
+        let messages = self.messages()?.clone();
+        let images = Arc::clone(&self.images);
+        // In one blocking task, so that giving up the call does not leave files behind their rows.
+        blocking(move || {
+            let mut pruned = 0;
+            loop {
+                let (message, answer) = writer::write(Sync::System, move |connection, _| {
+                    rows::prune(
+                        connection,
+                        finished_before_ms,
+                        keep_jobs_max,
+                        PRUNE_BATCH_JOBS,
+                    )
+                });
+                messages.blocking_send(message).map_err(|_| Error::Closed)?;
+                let job_ids = answer.blocking_recv().map_err(|_| Error::Closed)??;
+                if job_ids.is_empty() {
+                    return Ok(pruned);
+                }
+                for job_id in job_ids {
+                    images.remove_job(&job_id);
+                    pruned += 1;
+                }
+            }
+        })
+        .await
+    }
+
+    fn messages(&self) -> Result<&mpsc::Sender<Message>, Error> {
+        self.messages.as_ref().ok_or(Error::Closed)
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        sync: Sync,
+        work: impl FnOnce(&Connection, &mut Vec<Effect>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (message, answer) = writer::write(sync, work);
+        self.messages()?
+            .send(message)
+            .await
+            .map_err(|_| Error::Closed)?;
+        answer.await.map_err(|_| Error::Closed)?
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let permits = Arc::clone(&self.readers.permits);
+        let permit = permits.acquire_owned().await.map_err(|_| Error::Closed)?;
+        let readers = Arc::clone(&self.readers);
+        blocking(move || {
+            let connection = lock(&readers.idle).pop().ok_or(Error::Closed)?;
+            let result = work(&connection);
+            lock(&readers.idle).push(connection);
+            drop(permit);
+            result
+        })
+        .await
+    }
+}
+
+/// The folder belongs to one process at a time; the system gives the lock up with the process, however it ends.
+fn lock_folder(data_dir: &Path) -> Result<File, Error> {
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(data_dir.join("lock"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse(data_dir.to_owned())),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Error::Closed)?
+}
+
+#[async_trait]
+impl JobStore for SqliteStore {
+    async fn submit(
+        &self,
+        job: NewJob,
+        first_events: Box<dyn FnOnce(u32) -> Vec<NewEvent> + Send>,
+    ) -> Result<JobRecord, Error> {
+        if self.closing.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        if !images::is_job_id(&job.id) {
+            return Err(Error::InvalidId(job.id));
+        }
+        let (queue_jobs_max, now_ms) = (self.queue_jobs_max, self.clock.now_ms());
+        self.write(Sync::Disk, move |connection, effects| {
+            let (record, events) =
+                rows::submit(connection, job, first_events, queue_jobs_max, now_ms)?;
+            effects.push(Effect::Appended {
+                job_id: record.id.clone(),
+                events,
+            });
+            Ok(record)
+        })
+        .await
+    }
+
+    async fn get(&self, job_id: &str) -> Result<Option<JobRecord>, Error> {
+        let job_id = job_id.to_owned();
+        self.read(move |connection| rows::get(connection, &job_id))
+            .await
+    }
+
+    async fn lease(&self) -> Result<Lease, Error> {
+        let (waiter, grant) = oneshot::channel();
+        self.messages()?
+            .send(Message::Lease(waiter))
+            .await
+            .map_err(|_| Error::Closed)?;
+        grant.await.map_err(|_| Error::Closed)??.accept()
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<(), Error> {
+        let lease = lease.clone();
+        self.write(Sync::System, move |connection, effects| {
+            rows::release(connection, &lease)?;
+            effects.push(Effect::Released {
+                job_id: lease.job_id,
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    async fn append(&self, lease: &Lease, events: Vec<NewEvent>) -> Result<(), Error> {
+        let lease = lease.clone();
+        self.write(Sync::System, move |connection, effects| {
+            let events = rows::append(connection, &lease, events)?;
+            effects.push(Effect::Appended {
+                job_id: lease.job_id,
+                events,
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    async fn finish(
+        &self,
+        lease: &Lease,
+        ending: Ending,
+        outcome: Vec<u8>,
+        last_event: Vec<u8>,
+    ) -> Result<(), Error> {
+        let lease = lease.clone();
+        let words = LastWords {
+            outcome,
+            last_event,
+        };
+        let now_ms = self.clock.now_ms();
+        self.write(Sync::Disk, move |connection, effects| {
+            let event = rows::finish(connection, &lease, ending, words, now_ms)?;
+            effects.push(Effect::Appended {
+                job_id: lease.job_id,
+                events: vec![event],
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    async fn cancel(&self, job_id: &str, last_event: Vec<u8>) -> Result<Cancellation, Error> {
+        let job_id = job_id.to_owned();
+        let now_ms = self.clock.now_ms();
+        self.write(Sync::Disk, move |connection, effects| {
+            let (cancellation, event) = rows::cancel(connection, &job_id, last_event, now_ms)?;
+            if let Some(event) = event {
+                effects.push(Effect::Appended {
+                    job_id,
+                    events: vec![event],
+                });
+            } else if cancellation == Cancellation::Requested {
+                effects.push(Effect::CancelRequested { job_id });
+            }
+            Ok(cancellation)
+        })
+        .await
+    }
+
+    fn cancel_requested(&self, lease: &Lease) -> watch::Receiver<bool> {
+        self.live.cancel_requested(lease)
+    }
+
+    async fn subscribe(&self, job_id: &str) -> Result<EventReceiver, Error> {
+        // The channel first, the look at the job second: if it ends in between, either the channel still hears of
+        // it, or the look sees it.
+        let receiver = self.live.listen(job_id);
+        let wanted = job_id.to_owned();
+        let ended = self
+            .read(move |connection| rows::has_ended(connection, &wanted))
+            .await;
+        if !matches!(ended, Ok(Some(false))) {
+            self.live.hang_up(job_id);
+        }
+        match ended? {
+            Some(_) => Ok(receiver),
+            None => Err(Error::NotFound(job_id.to_owned())),
+        }
+    }
+
+    async fn events_after(
+        &self,
+        job_id: &str,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<Event>, Error> {
+        let job_id = job_id.to_owned();
+        self.read(move |connection| rows::events_after(connection, &job_id, after, limit))
+            .await
+    }
+
+    async fn queued(&self, limit: u32) -> Result<Vec<(String, u32)>, Error> {
+        self.read(move |connection| rows::queued(connection, limit))
+            .await
+    }
+
+    async fn append_queued(&self, job_id: &str, event: NewEvent) -> Result<(), Error> {
+        let job_id = job_id.to_owned();
+        self.write(Sync::System, move |connection, effects| {
+            let events = rows::append_queued(connection, &job_id, event)?;
+            effects.push(Effect::Appended { job_id, events });
+            Ok(())
+        })
+        .await
+    }
+
+    async fn put_image(&self, lease: &Lease, index: u32, bytes: Vec<u8>) -> Result<(), Error> {
+        let messages = self.messages()?.clone();
+        let images = Arc::clone(&self.images);
+        let lease = lease.clone();
+        // In one blocking task, so that giving up the call does not leave a file without its row.
+        blocking(move || {
+            let name = images.write(&lease, index, &bytes)?;
+            let (message, answer) = writer::write(Sync::System, {
+                let (lease, name) = (lease.clone(), name.clone());
+                move |connection, _| rows::put_image(connection, &lease, index, &name)
+            });
+            messages.blocking_send(message).map_err(|_| Error::Closed)?;
+            match answer.blocking_recv().map_err(|_| Error::Closed)? {
+                Ok(replaced) => {
+                    if let Some(replaced) = replaced {
+                        images.remove(&lease.job_id, &replaced);
+                    }
+                    Ok(())
+                }
+                // Only here is it certain that no row names the file.
+                Err(error @ Error::LeaseLost { .. }) => {
+                    images.remove(&lease.job_id, &name);
+                    Err(error)
+                }
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    async fn image(&self, job_id: &str, index: u32) -> Result<Option<Vec<u8>>, Error> {
+        let job_id = job_id.to_owned();
+        let images = Arc::clone(&self.images);
+        self.read(move |connection| {
+            let mut last_name = None;
+            loop {
+                let Some(name) = rows::image_file(connection, &job_id, index)? else {
+                    return Ok(None);
+                };
+                match images.read(&job_id, &name) {
+                    Ok(bytes) => return Ok(Some(bytes)),
+                    // A later attempt may have replaced it between the two reads: then the row names another.
+                    Err(error) if last_name.as_ref() == Some(&name) => return Err(error.into()),
+                    Err(_) => last_name = Some(name),
+                }
+            }
+        })
+        .await
+    }
+
+    async fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        let (closer, closed) = oneshot::channel();
+        if let Some(messages) = &self.messages
+            && messages.send(Message::Close(closer)).await.is_ok()
+        {
+            // An error means that the writer is gone, and with it all that it had to do.
+            let _ = closed.await;
+        }
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.messages = None;
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the thread that writes jobs panicked: this is a bug");
+        }
+    }
+}
