@@ -24,7 +24,7 @@ macro_rules! integer_newtype {
     ($(#[$doc:meta])* $name:ident, $check:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-        #[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(as = "u32"))]
+        #[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(as = "u32", export_to = "protocol.ts"))]
         #[serde(transparent)]
         pub struct $name(u32);
 
@@ -136,7 +136,7 @@ integer_newtype!(
 
 /// How strongly the prompt steers, 0–30; 1 and below turn classifier-free guidance off.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
-#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(as = "f64"))]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(as = "f64", export_to = "protocol.ts"))]
 #[serde(transparent)]
 pub struct GuidanceScale(f64);
 
@@ -173,7 +173,7 @@ impl<'de> Deserialize<'de> for GuidanceScale {
 /// Where the noise starts from. JavaScript cannot hold every u64, so seeds above 2^53−1 travel as decimal strings;
 /// both forms are accepted for any seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(type = "number | string"))]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(type = "number | string", export_to = "protocol.ts"))]
 pub struct Seed(pub u64);
 
 impl Seed {
@@ -248,7 +248,7 @@ macro_rules! string_newtype {
     ($(#[$doc:meta])* $name:ident, $check:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-        #[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(as = "String"))]
+        #[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(as = "String", export_to = "protocol.ts"))]
         #[serde(transparent)]
         pub struct $name(String);
 
