@@ -1,1 +1,32 @@
-//! placeholder
+//! Prompts to pixels: Stable Diffusion on candle.
+//!
+//! [`ModelFiles`] names a model in the diffusers layout, [`Pipeline::describe`] says what it is from its configs alone,
+//! [`Pipeline::load`] reads its weights, and [`Pipeline::text_to_image`] draws, reporting and stoppable after every
+//! step. Everything about a model comes from its own files; noise comes from the seed alone ([`SeededNoise`]).
+//!
+//! Synchronous, without threads of its own, network or clock.
+
+mod config;
+mod device;
+mod error;
+mod files;
+mod image;
+mod ops;
+mod pipeline;
+mod rng;
+pub mod schedulers;
+mod text;
+mod unet;
+mod vae;
+mod weights;
+
+pub use candle_core::{Device, Tensor};
+pub use device::{DeviceChoice, device_name};
+pub use error::{Error, ErrorKind};
+pub use files::ModelFiles;
+pub use image::RgbImage;
+pub use pipeline::{
+    Family, ModelDescription, Pipeline, Preview, PromptEmbedding, Report, TextToImage, TokenCount,
+};
+pub use rng::{Noise, SeededNoise};
+pub use schedulers::SchedulerKind;

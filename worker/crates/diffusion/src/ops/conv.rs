@@ -1,0 +1,94 @@
+//! Two-dimensional convolution and resizing.
+
+use candle_core::Tensor;
+
+use crate::error::Result;
+use crate::weights::Scope;
+
+/// A convolution with a square kernel over `[batch, channels, height, width]`.
+pub(crate) struct Conv2d {
+    weight: Tensor,
+    /// `[1, channels, 1, 1]`.
+    bias: Option<Tensor>,
+    padding: Padding,
+    stride: usize,
+}
+
+/// Zeros around the input.
+#[derive(Debug, Clone, Copy)]
+enum Padding {
+    Even(usize),
+    /// One column right and one row below, as the autoencoder's downsampling was trained.
+    RightAndBelow,
+}
+
+impl Conv2d {
+    /// Stride 1, keeping the size.
+    pub(crate) fn load(
+        scope: &Scope<'_>,
+        inputs: usize,
+        outputs: usize,
+        kernel: usize,
+    ) -> Result<Self> {
+        Ok(Self {
+            weight: scope.get("weight", (outputs, inputs, kernel, kernel))?,
+            bias: Some(scope.get("bias", outputs)?.reshape((1, outputs, 1, 1))?),
+            padding: Padding::Even((kernel - 1) / 2),
+            stride: 1,
+        })
+    }
+
+    /// Kernel 3, stride 1, keeping the size, without bias.
+    pub(crate) fn load_without_bias(
+        scope: &Scope<'_>,
+        inputs: usize,
+        outputs: usize,
+    ) -> Result<Self> {
+        Ok(Self {
+            weight: scope.get("weight", (outputs, inputs, 3, 3))?,
+            bias: None,
+            padding: Padding::Even(1),
+            stride: 1,
+        })
+    }
+
+    /// Kernel 3, halving the size. `padding` 0 means one column right and one row below.
+    pub(crate) fn load_downsampling(
+        scope: &Scope<'_>,
+        channels: usize,
+        padding: usize,
+    ) -> Result<Self> {
+        let mut conv = Self::load(scope, channels, channels, 3)?;
+        conv.stride = 2;
+        conv.padding = match padding {
+            0 => Padding::RightAndBelow,
+            even => Padding::Even(even),
+        };
+        Ok(conv)
+    }
+
+    /// The same with stride 2 where this one has 1.
+    pub(crate) fn halving(mut self) -> Self {
+        self.stride = 2;
+        self
+    }
+
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (x, padding) = match self.padding {
+            Padding::Even(padding) => (x.clone(), padding),
+            Padding::RightAndBelow => (x.pad_with_zeros(2, 0, 1)?.pad_with_zeros(3, 0, 1)?, 0),
+        };
+        let y = x
+            .contiguous()?
+            .conv2d(&self.weight, padding, self.stride, 1, 1)?;
+        Ok(match &self.bias {
+            Some(bias) => y.broadcast_add(bias)?,
+            None => y,
+        })
+    }
+}
+
+/// Nearest-neighbour resizing of `[batch, channels, height, width]`.
+pub(crate) fn upsample_nearest(x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
+    Ok(x.contiguous()?.upsample_nearest2d(height, width)?)
+}

@@ -1,0 +1,357 @@
+//! What a model is, read from its configs.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use crate::config::{Config, parse};
+use crate::error::{Error, Result};
+use crate::files::ModelFiles;
+use crate::schedulers::{SchedulerConfig, SchedulerKind};
+use crate::text::{ClipConfig, configured_length};
+use crate::unet::UnetConfig;
+use crate::vae::VaeConfig;
+
+/// Which line of Stable Diffusion a model belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Family {
+    /// Stable Diffusion 1.x and models of its shape: one text encoder of OpenAI's kind.
+    Sd1,
+    /// Stable Diffusion 2.x: one OpenCLIP text encoder.
+    Sd2,
+    /// SDXL: two text encoders, pooled text and sizes.
+    Sdxl,
+}
+
+impl Family {
+    /// The name in the API: `sd1`, `sd2`, `sdxl`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sd1 => "sd1",
+            Self::Sd2 => "sd2",
+            Self::Sdxl => "sdxl",
+        }
+    }
+
+    fn default_guidance_scale(self) -> f64 {
+        match self {
+            Self::Sd1 | Self::Sd2 => 7.5,
+            Self::Sdxl => 5.0,
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A model's family, defaults and bounds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelDescription {
+    /// Its family.
+    pub family: Family,
+    /// Native width, in pixels.
+    pub width: usize,
+    /// Native height, in pixels.
+    pub height: usize,
+    /// Width and height must be multiples of this.
+    pub dimension_multiple: usize,
+    /// Least width and height.
+    pub dimension_min: usize,
+    /// Greatest width and height.
+    pub dimension_max: usize,
+    /// Default steps.
+    pub steps: usize,
+    /// Default guidance scale.
+    pub guidance_scale: f64,
+    /// Default scheduler.
+    pub scheduler: SchedulerKind,
+    /// Tokens that the text encoder sees, start and end marks included.
+    pub prompt_tokens: usize,
+    /// Prompts that the model draws well.
+    pub examples: Vec<String>,
+    /// The words that the model knows, where its files say so.
+    pub vocabulary: Option<Value>,
+}
+
+const DEFAULT_STEPS: usize = 30;
+/// Native sizes below this are toys that fall apart when enlarged much; a real model stands more.
+const REAL_NATIVE_SIDE_MIN: usize = 256;
+const REAL_DIMENSION_MAX: usize = 2048;
+
+/// The configs of a model's parts, read and checked.
+pub(super) struct Parts {
+    pub(super) family: Family,
+    pub(super) text: Vec<TextPart>,
+    pub(super) zeros_for_empty_prompt: bool,
+    pub(super) unet: UnetConfig,
+    pub(super) vae: VaeConfig,
+    pub(super) scheduler: SchedulerConfig,
+    prompt_tokens: usize,
+}
+
+/// A tokenizer's and its encoder's place.
+pub(super) struct TextPart {
+    pub(super) tokenizer_folder: &'static str,
+    pub(super) encoder_folder: &'static str,
+    pub(super) config: ClipConfig,
+}
+
+impl Parts {
+    pub(super) fn read(files: &ModelFiles) -> Result<Self> {
+        let index = Config::read(files, "model_index.json")?;
+        let class: String = index.require("_class_name")?;
+        let is_xl = match class.as_str() {
+            "StableDiffusionPipeline" => false,
+            "StableDiffusionXLPipeline" => true,
+            other => {
+                return Err(Error::unsupported(
+                    index.file(),
+                    format_args!(
+                        "_class_name = {other:?} is not supported, only StableDiffusionPipeline or StableDiffusionXLPipeline"
+                    ),
+                ));
+            }
+        };
+        component(&index, "unet", &["UNet2DConditionModel"])?;
+        component(&index, "vae", &["AutoencoderKL", "AutoencoderTiny"])?;
+        let text = text_parts(files, &index, is_xl)?;
+        let first = text
+            .first()
+            .ok_or_else(|| Error::config(index.file(), "text_encoder is missing"))?;
+        let prompt_tokens =
+            configured_length(files, first.tokenizer_folder, first.config.positions)?;
+        let family = match (is_xl, first.config.is_open_clip()) {
+            (true, _) => Family::Sdxl,
+            (false, true) => Family::Sd2,
+            (false, false) => Family::Sd1,
+        };
+        let parts = Self {
+            family,
+            zeros_for_empty_prompt: is_xl && index.get("force_zeros_for_empty_prompt", true)?,
+            unet: UnetConfig::read(files, "unet")?,
+            vae: VaeConfig::read(files, "vae")?,
+            scheduler: SchedulerConfig::read(
+                &Config::read(files, "scheduler/scheduler_config.json")?,
+                !is_xl,
+            )?,
+            prompt_tokens,
+            text,
+        };
+        parts.check(files, is_xl)?;
+        Ok(parts)
+    }
+
+    /// Parts that are sound each for itself must also fit together.
+    fn check(&self, files: &ModelFiles, is_xl: bool) -> Result<()> {
+        let unet = &self.unet;
+        let file = files.name("unet/config.json");
+        let latents = self.vae.latent_channels;
+        if unet.in_channels != latents || unet.out_channels != latents {
+            return Err(Error::unsupported(
+                &file,
+                format_args!(
+                    "in_channels and out_channels must both be the vae's latent_channels {latents}, got {} and {}",
+                    unet.in_channels, unet.out_channels
+                ),
+            ));
+        }
+        let context: usize = self.text.iter().map(|part| part.config.hidden_size).sum();
+        if let Some(other) = unet
+            .cross_attention_dims
+            .iter()
+            .find(|dim| **dim != context)
+        {
+            return Err(Error::config(
+                &file,
+                format_args!(
+                    "cross_attention_dim must be {context}, the width of the text encoding, got {other}"
+                ),
+            ));
+        }
+        match (&unet.added, is_xl) {
+            (None, false) => Ok(()),
+            (Some(added), true) => {
+                let pooled = self
+                    .text
+                    .last()
+                    .and_then(|part| part.config.projection)
+                    .unwrap_or_default();
+                let needed = pooled + crate::unet::AddedConfig::TIME_IDS * added.time_dim;
+                if added.input_dim == needed {
+                    Ok(())
+                } else {
+                    Err(Error::config(
+                        &file,
+                        format_args!(
+                            "projection_class_embeddings_input_dim must be {needed}, the pooled text's width and six \
+                             size embeddings, got {}",
+                            added.input_dim
+                        ),
+                    ))
+                }
+            }
+            (None, true) => Err(Error::unsupported(
+                &file,
+                "addition_embed_type must be \"text_time\" in a StableDiffusionXLPipeline",
+            )),
+            (Some(_), false) => Err(Error::unsupported(
+                &file,
+                "addition_embed_type must be null in a StableDiffusionPipeline",
+            )),
+        }
+    }
+
+    pub(super) fn describe(&self, files: &ModelFiles) -> Result<ModelDescription> {
+        let scale = self.vae.scale;
+        let (height, width) = self.unet.sample_size;
+        let (height, width) = (height * scale, width * scale);
+        let native = height.max(width);
+        let own = OwnSettings::read(files)?;
+        Ok(ModelDescription {
+            family: self.family,
+            width,
+            height,
+            // The unet copes with sizes that do not halve evenly, as the reference's does.
+            dimension_multiple: scale,
+            dimension_min: (scale << self.unet.halvings()).min(native),
+            dimension_max: if native < REAL_NATIVE_SIDE_MIN {
+                native * 2
+            } else {
+                REAL_DIMENSION_MAX.max(native)
+            },
+            steps: own.steps.unwrap_or(DEFAULT_STEPS),
+            guidance_scale: own
+                .guidance_scale
+                .unwrap_or_else(|| self.family.default_guidance_scale()),
+            scheduler: own.scheduler.unwrap_or_else(|| self.scheduler.own_kind()),
+            prompt_tokens: self.prompt_tokens,
+            examples: own.examples,
+            vocabulary: own.vocabulary,
+        })
+    }
+}
+
+fn text_parts(files: &ModelFiles, index: &Config, is_xl: bool) -> Result<Vec<TextPart>> {
+    let mut parts = Vec::new();
+    let wanted: &[(&'static str, &'static str)] = if is_xl {
+        &[
+            ("tokenizer", "text_encoder"),
+            ("tokenizer_2", "text_encoder_2"),
+        ]
+    } else {
+        &[("tokenizer", "text_encoder")]
+    };
+    for (tokenizer_folder, encoder_folder) in wanted {
+        component(
+            index,
+            tokenizer_folder,
+            &["CLIPTokenizer", "CLIPTokenizerFast"],
+        )?;
+        let class = component(
+            index,
+            encoder_folder,
+            &["CLIPTextModel", "CLIPTextModelWithProjection"],
+        )?;
+        parts.push(TextPart {
+            tokenizer_folder,
+            encoder_folder,
+            config: ClipConfig::read(
+                files,
+                encoder_folder,
+                class == "CLIPTextModelWithProjection",
+            )?,
+        });
+    }
+    if let (true, Some(last)) = (is_xl, parts.last())
+        && last.config.projection.is_none()
+    {
+        return Err(Error::unsupported(
+            index.file(),
+            "text_encoder_2 must be a CLIPTextModelWithProjection",
+        ));
+    }
+    Ok(parts)
+}
+
+/// The class of a component. Errors if it is not one of those supported.
+fn component(index: &Config, name: &'static str, supported: &[&str]) -> Result<String> {
+    let entry: Vec<Value> = index.require(name)?;
+    let class = entry.get(1).and_then(Value::as_str).unwrap_or_default();
+    if supported.contains(&class) {
+        Ok(class.to_owned())
+    } else {
+        Err(Error::unsupported(
+            index.file(),
+            format_args!(
+                "{name} = {} is not supported, only {}",
+                Value::from(entry),
+                supported.join(" or ")
+            ),
+        ))
+    }
+}
+
+/// What `scumble.json` next to `model_index.json` says, if it is there.
+#[derive(Default)]
+struct OwnSettings {
+    steps: Option<usize>,
+    guidance_scale: Option<f64>,
+    scheduler: Option<SchedulerKind>,
+    examples: Vec<String>,
+    vocabulary: Option<Value>,
+}
+
+impl OwnSettings {
+    fn read(files: &ModelFiles) -> Result<Self> {
+        if !files.exists("scumble.json") {
+            return Ok(Self::default());
+        }
+        let config = Config::read(files, "scumble.json")?;
+        let defaults: Map<String, Value> = config.get("defaults", Map::new())?;
+        let defaults = Config::from_fields(config.file(), defaults);
+        let steps = match defaults.optional::<Value>("steps")? {
+            None => None,
+            Some(_) => Some(defaults.count("steps", DEFAULT_STEPS)?),
+        };
+        let guidance_scale: Option<f64> = defaults.optional("guidance_scale")?;
+        if let Some(scale) = guidance_scale
+            && !(0.0..=30.0).contains(&scale)
+        {
+            return Err(Error::config(
+                config.file(),
+                format_args!("guidance_scale must be 0..=30, got {scale}"),
+            ));
+        }
+        let scheduler = match defaults.optional::<String>("scheduler")? {
+            None => None,
+            Some(name) => Some(
+                name.parse()
+                    .map_err(|error: Error| Error::config(config.file(), error))?,
+            ),
+        };
+        let vocabulary = match config.optional::<String>("vocabulary")? {
+            None => None,
+            Some(path) => Some(read_vocabulary(files, &path)?),
+        };
+        Ok(Self {
+            steps,
+            guidance_scale,
+            scheduler,
+            examples: config.get("examples", Vec::new())?,
+            vocabulary,
+        })
+    }
+}
+
+fn read_vocabulary(files: &ModelFiles, path: &str) -> Result<Value> {
+    let file = files.name(path);
+    let bytes = files
+        .read(path)?
+        .ok_or_else(|| Error::missing(&file, "is missing, though scumble.json names it"))?;
+    parse(&bytes).map_err(|error| Error::config(&file, format_args!("is not JSON: {error}")))
+}

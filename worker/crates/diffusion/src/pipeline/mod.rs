@@ -1,0 +1,192 @@
+//! A model's parts put together, and what they draw.
+
+mod describe;
+mod preview;
+mod text_to_image;
+
+use std::sync::OnceLock;
+
+use candle_core::{Device, Tensor};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::files::ModelFiles;
+use crate::schedulers::SchedulerConfig;
+use crate::text::{ClipTextEncoder, Tokenizer};
+use crate::unet::Unet;
+use crate::vae::Vae;
+
+pub use describe::{Family, ModelDescription};
+pub use preview::Preview;
+pub use text_to_image::{Report, TextToImage};
+
+use describe::{Parts, TextPart};
+use preview::LatentColours;
+
+/// A loaded model, ready to draw.
+pub struct Pipeline {
+    description: ModelDescription,
+    text: Vec<TextEncoding>,
+    /// Whether an empty negative prompt is zeros instead of an encoded empty text.
+    zeros_for_empty_prompt: bool,
+    unet: Unet,
+    vae: Vae,
+    /// Pixels of an image's side per latent.
+    vae_scale: usize,
+    latent_channels: usize,
+    scheduler_config: SchedulerConfig,
+    latent_colours: OnceLock<LatentColours>,
+    device: Device,
+}
+
+/// A tokenizer with its encoder.
+struct TextEncoding {
+    tokenizer: Tokenizer,
+    encoder: ClipTextEncoder,
+}
+
+/// How many tokens a prompt takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenCount {
+    /// Tokens of the prompt, without start and end marks.
+    pub tokens: usize,
+    /// How many of them fit in one chunk of the text encoder.
+    pub chunk_tokens: usize,
+    /// Whether the prompt is longer than that and will be cut.
+    pub truncated: bool,
+}
+
+/// An encoded prompt.
+#[derive(Clone)]
+pub struct PromptEmbedding {
+    /// What the unet attends to, `[1, tokens, width]`.
+    pub hidden: Tensor,
+    /// SDXL's summary of the prompt, `[1, pooled]`.
+    pub pooled: Option<Tensor>,
+}
+
+impl Pipeline {
+    /// What a model is, from its configs alone: no weights are read.
+    ///
+    /// Errors if a config is missing, malformed, or asks for something that is not implemented.
+    pub fn describe(files: &ModelFiles) -> Result<ModelDescription> {
+        Parts::read(files)?.describe(files)
+    }
+
+    /// Reads a model's weights onto `device`.
+    ///
+    /// Errors as [`Pipeline::describe`] does, and if weights are missing, damaged or do not fit their configs.
+    pub fn load(files: &ModelFiles, device: &Device) -> Result<Self> {
+        let parts = Parts::read(files)?;
+        let description = parts.describe(files)?;
+        let text = parts
+            .text
+            .into_iter()
+            .map(|part| TextEncoding::load(files, part, device))
+            .collect::<Result<Vec<TextEncoding>>>()?;
+        Ok(Self {
+            text,
+            zeros_for_empty_prompt: parts.zeros_for_empty_prompt,
+            unet: Unet::load(files, "unet", &parts.unet, device)?,
+            vae: Vae::load(files, "vae", &parts.vae, device)?,
+            vae_scale: parts.vae.scale,
+            latent_channels: parts.vae.latent_channels,
+            scheduler_config: parts.scheduler,
+            latent_colours: OnceLock::new(),
+            device: device.clone(),
+            description,
+        })
+    }
+
+    /// What the model is.
+    #[must_use]
+    pub fn description(&self) -> &ModelDescription {
+        &self.description
+    }
+
+    /// The device that the model is on.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The schedule that the model was trained with.
+    #[must_use]
+    pub fn scheduler_config(&self) -> &SchedulerConfig {
+        &self.scheduler_config
+    }
+
+    /// Counts a prompt's tokens.
+    pub fn tokenize(&self, prompt: &str) -> Result<TokenCount> {
+        let tokenizer = &self.first_text()?.tokenizer;
+        let tokens = tokenizer.tokenize(prompt)?;
+        Ok(TokenCount {
+            tokens: tokens.prompt_tokens,
+            chunk_tokens: tokenizer.prompt_tokens_max(),
+            truncated: tokens.truncated,
+        })
+    }
+
+    /// Encodes a prompt as the model's unet wants it. What is longer than the encoder takes is cut;
+    /// [`Pipeline::tokenize`] tells.
+    pub fn encode_prompt(&self, prompt: &str) -> Result<PromptEmbedding> {
+        match self.text.as_slice() {
+            [only] => Ok(PromptEmbedding {
+                hidden: only.encode(prompt)?.last,
+                pooled: None,
+            }),
+            [first, second] => {
+                let (first, second) = (first.encode(prompt)?, second.encode(prompt)?);
+                Ok(PromptEmbedding {
+                    hidden: Tensor::cat(&[&first.penultimate, &second.penultimate], 2)?,
+                    pooled: Some(second.pooled),
+                })
+            }
+            _ => Err(no_text_encoder()),
+        }
+    }
+
+    /// Decodes latents `[1, channels, h, w]` to an image `[1, 3, h * s, w * s]` in about [-1, 1].
+    pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
+        self.vae.decode(latents)
+    }
+
+    /// Encodes an image `[1, 3, h, w]` in [-1, 1] to latents `[1, channels, h / s, w / s]`.
+    pub fn encode(&self, image: &Tensor) -> Result<Tensor> {
+        self.vae.encode(image)
+    }
+
+    fn first_text(&self) -> Result<&TextEncoding> {
+        self.text.first().ok_or_else(no_text_encoder)
+    }
+}
+
+fn no_text_encoder() -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        "a pipeline has one or two text encoders",
+    )
+}
+
+impl TextEncoding {
+    fn load(files: &ModelFiles, part: TextPart, device: &Device) -> Result<Self> {
+        let tokenizer = Tokenizer::load(files, part.tokenizer_folder, part.config.positions)?;
+        if tokenizer.largest_id() >= part.config.vocab_size {
+            return Err(Error::config(
+                &files.name(&format!("{}/config.json", part.encoder_folder)),
+                format_args!(
+                    "vocab_size must be above the tokenizer's largest id {}, got {}",
+                    tokenizer.largest_id(),
+                    part.config.vocab_size
+                ),
+            ));
+        }
+        Ok(Self {
+            tokenizer,
+            encoder: ClipTextEncoder::load(files, part.encoder_folder, part.config, device)?,
+        })
+    }
+
+    fn encode(&self, prompt: &str) -> Result<crate::text::TextOutput> {
+        self.encoder.encode(&self.tokenizer.tokenize(prompt)?.ids)
+    }
+}

@@ -1,0 +1,293 @@
+//! Drawing from words.
+
+use std::ops::ControlFlow;
+
+use candle_core::{DType, Tensor};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::RgbImage;
+use crate::pipeline::{Pipeline, Preview, PromptEmbedding};
+use crate::rng::{Noise, SeededNoise};
+use crate::schedulers::{SchedulerKind, scheduler};
+use crate::unet::{AddedConditioning, Conditioning};
+
+/// What to draw.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextToImage {
+    /// What the picture shows.
+    pub prompt: String,
+    /// What it should not show; empty for nothing in particular.
+    pub negative_prompt: String,
+    /// Pixels; a multiple of the model's `dimension_multiple` within its bounds.
+    pub width: usize,
+    /// The same.
+    pub height: usize,
+    /// Denoising steps, at least 1.
+    pub steps: usize,
+    /// How strongly the prompt counts; at most 1 turns guidance off and halves the work.
+    pub guidance_scale: f64,
+    /// Seed of the first image; image `n` has `seed + n`, wrapping around.
+    pub seed: u64,
+    /// Images to draw, at least 1.
+    pub n: usize,
+    /// Scheduler.
+    pub scheduler: SchedulerKind,
+}
+
+/// What has happened. Images are drawn one after another.
+pub enum Report<'a> {
+    /// The prompts are encoded; steps follow.
+    Encoded,
+    /// A step is done.
+    Step {
+        /// Index of the image in the batch, from 0.
+        image: usize,
+        /// Steps of this image that are done, from 1.
+        step: usize,
+        /// Steps in all, for each image.
+        total: usize,
+        /// The image so far; costs nothing until it is rendered.
+        preview: &'a Preview<'a>,
+    },
+    /// An image is finished.
+    Image {
+        /// Index in the batch, from 0.
+        index: usize,
+        /// The seed that draws it alone.
+        seed: u64,
+        /// Its pixels.
+        image: RgbImage,
+    },
+}
+
+/// The prompts, ready for the unet.
+struct Prompts {
+    /// With guidance: a batch of two, the negative prompt first.
+    conditioning: Conditioning,
+    guidance_scale: Option<f64>,
+}
+
+impl Pipeline {
+    /// Draws `params.n` images, telling `on_report` of every step and image. When it breaks, drawing ends at once with
+    /// an error of kind [`ErrorKind::Stopped`].
+    ///
+    /// Image `n` of a batch is bit for bit the single image of `seed + n`. Errors also if a parameter is out of bounds
+    /// or the model's numbers stop being finite.
+    pub fn text_to_image(
+        &self,
+        params: &TextToImage,
+        on_report: &mut dyn FnMut(Report<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.draw(
+            params,
+            &mut |seed| Box::new(SeededNoise::new(seed)),
+            on_report,
+        )
+    }
+
+    /// The same with noise from elsewhere: `noise_of` is asked once for every image, with its seed.
+    pub fn text_to_image_with_noise(
+        &self,
+        params: &TextToImage,
+        noise_of: &mut dyn FnMut(u64) -> Box<dyn Noise>,
+        on_report: &mut dyn FnMut(Report<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.draw(params, noise_of, on_report)
+    }
+
+    fn draw(
+        &self,
+        params: &TextToImage,
+        noise_of: &mut dyn FnMut(u64) -> Box<dyn Noise>,
+        on_report: &mut dyn FnMut(Report<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.check(params)?;
+        let prompts = self.encode_prompts(params)?;
+        proceed(on_report(Report::Encoded), 0)?;
+        let mut seed = params.seed;
+        for index in 0..params.n {
+            let latents =
+                self.denoise(params, index, &prompts, noise_of(seed).as_mut(), on_report)?;
+            let image = RgbImage::from_tensor(&self.vae.decode(&latents)?)?;
+            proceed(
+                on_report(Report::Image { index, seed, image }),
+                params.steps,
+            )?;
+            seed = seed.wrapping_add(1);
+        }
+        Ok(())
+    }
+
+    fn check(&self, params: &TextToImage) -> Result<()> {
+        let bounds = &self.description;
+        for (name, value) in [("width", params.width), ("height", params.height)] {
+            let (min, max, multiple) = (
+                bounds.dimension_min,
+                bounds.dimension_max,
+                bounds.dimension_multiple,
+            );
+            if !(min..=max).contains(&value) || !value.is_multiple_of(multiple) {
+                return Err(Error::parameter(format!(
+                    "{name} must be a multiple of {multiple} in {min}..={max}, got {value}"
+                )));
+            }
+        }
+        if params.n == 0 {
+            return Err(Error::parameter("n must be at least 1, got 0"));
+        }
+        if !params.guidance_scale.is_finite() || params.guidance_scale < 0.0 {
+            return Err(Error::parameter(format!(
+                "guidance_scale must be 0 or more, got {}",
+                params.guidance_scale
+            )));
+        }
+        // Steps are checked where the schedule is made; do it before any work.
+        scheduler(params.scheduler, &self.scheduler_config, params.steps).map(drop)
+    }
+
+    fn encode_prompts(&self, params: &TextToImage) -> Result<Prompts> {
+        let prompt = self.encode_prompt(&params.prompt)?;
+        let guidance_scale = (params.guidance_scale > 1.0).then_some(params.guidance_scale);
+        let embedding = if guidance_scale.is_some() {
+            let negative = if params.negative_prompt.is_empty() && self.zeros_for_empty_prompt {
+                PromptEmbedding {
+                    hidden: prompt.hidden.zeros_like()?,
+                    pooled: match &prompt.pooled {
+                        Some(pooled) => Some(pooled.zeros_like()?),
+                        None => None,
+                    },
+                }
+            } else {
+                self.encode_prompt(&params.negative_prompt)?
+            };
+            PromptEmbedding {
+                hidden: Tensor::cat(&[&negative.hidden, &prompt.hidden], 0)?,
+                pooled: match (&negative.pooled, &prompt.pooled) {
+                    (Some(negative), Some(prompt)) => Some(Tensor::cat(&[negative, prompt], 0)?),
+                    _ => None,
+                },
+            }
+        } else {
+            prompt
+        };
+        let added = match embedding.pooled {
+            Some(pooled) => Some(AddedConditioning {
+                time_ids: self.time_ids(params, pooled.dim(0)?)?,
+                pooled,
+            }),
+            None => None,
+        };
+        Ok(Prompts {
+            conditioning: Conditioning {
+                hidden: embedding.hidden,
+                added,
+            },
+            guidance_scale,
+        })
+    }
+
+    /// Original size, crop corner and target size, as SDXL is told them: `[batch, 6]`.
+    fn time_ids(&self, params: &TextToImage, batch: usize) -> Result<Tensor> {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "dimensions are at most a few thousand"
+        )]
+        let (height, width) = (params.height as f32, params.width as f32);
+        Ok(
+            Tensor::new(&[[height, width, 0.0, 0.0, height, width]], &self.device)?
+                .broadcast_as((batch, 6))?
+                .contiguous()?,
+        )
+    }
+
+    /// Walks one image's latents, `[1, channels, h/s, w/s]`, from noise to picture.
+    fn denoise(
+        &self,
+        params: &TextToImage,
+        image: usize,
+        prompts: &Prompts,
+        noise: &mut dyn Noise,
+        on_report: &mut dyn FnMut(Report<'_>) -> ControlFlow<()>,
+    ) -> Result<Tensor> {
+        let mut scheduler = scheduler(params.scheduler, &self.scheduler_config, params.steps)?;
+        let shape = (
+            1,
+            self.latent_channels,
+            params.height / self.vae_scale,
+            params.width / self.vae_scale,
+        );
+        let mut draw_noise = || -> Result<Tensor> {
+            let values = noise.draw(shape.1 * shape.2 * shape.3);
+            Ok(Tensor::from_vec(values, shape, &self.device)?)
+        };
+        let mut latents = (draw_noise()? * scheduler.init_noise_sigma())?;
+        let timesteps = scheduler.timesteps().to_vec();
+        let total = timesteps.len();
+        for (index, timestep) in timesteps.into_iter().enumerate() {
+            let input = (&latents * scheduler.model_input_scale(index))?;
+            let output = self.predict(&input, timestep, prompts)?;
+            let step_noise = if scheduler.adds_noise() {
+                Some(draw_noise()?)
+            } else {
+                None
+            };
+            let step = scheduler.step(index, &output, &latents, step_noise.as_ref())?;
+            latents = step.latents;
+            check_finite(&latents, index + 1)?;
+            let preview = Preview {
+                pipeline: self,
+                latents: &latents,
+                denoised: &step.denoised,
+            };
+            let report = Report::Step {
+                image,
+                step: index + 1,
+                total,
+                preview: &preview,
+            };
+            proceed(on_report(report), index + 1)?;
+        }
+        Ok(latents)
+    }
+
+    /// The unet's output, with classifier-free guidance (Ho and Salimans 2022) where it is on.
+    fn predict(&self, input: &Tensor, timestep: f64, prompts: &Prompts) -> Result<Tensor> {
+        match prompts.guidance_scale {
+            None => self.unet.forward(input, timestep, &prompts.conditioning),
+            Some(scale) => {
+                let both = Tensor::cat(&[input, input], 0)?;
+                let output = self.unet.forward(&both, timestep, &prompts.conditioning)?;
+                let without = output.narrow(0, 0, 1)?;
+                let with = output.narrow(0, 1, 1)?;
+                Ok((&without + ((with - &without)? * scale)?)?)
+            }
+        }
+    }
+}
+
+fn proceed(flow: ControlFlow<()>, step: usize) -> Result<()> {
+    match flow {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(Error::new(
+            ErrorKind::Stopped { step },
+            format!("stopped after step {step}"),
+        )),
+    }
+}
+
+fn check_finite(latents: &Tensor, step: usize) -> Result<()> {
+    // One number to fetch: a NaN or an infinity anywhere makes the sum of magnitudes one.
+    let sum = latents
+        .abs()?
+        .to_dtype(DType::F32)?
+        .sum_all()?
+        .to_scalar::<f32>()?;
+    if sum.is_finite() {
+        Ok(())
+    } else {
+        Err(Error::new(
+            ErrorKind::NotFinite,
+            format!("the model's latents are not finite after step {step}"),
+        ))
+    }
+}

@@ -1,0 +1,231 @@
+//! `AutoencoderTiny`: residual convolutions without norms (TAESD's architecture).
+
+use candle_core::{Device, Tensor};
+use serde_json::json;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::files::ModelFiles;
+use crate::ops::{Activation, Conv2d, upsample_nearest};
+use crate::vae::VaeConfig;
+use crate::weights::{Scope, Weights};
+
+const DEFAULT_CHANNELS: [usize; 4] = [64; 4];
+const DEFAULT_ENCODER_BLOCKS: [usize; 4] = [1, 3, 3, 3];
+const DEFAULT_DECODER_BLOCKS: [usize; 4] = [3, 3, 3, 1];
+
+/// Pixels of an image's side per latent.
+pub(super) fn scale(config: &Config) -> Result<usize> {
+    let levels = config
+        .counts("num_decoder_blocks", &DEFAULT_DECODER_BLOCKS)?
+        .len();
+    halvings_scale(config, levels)
+}
+
+fn halvings_scale(config: &Config, levels: usize) -> Result<usize> {
+    const LEVELS_MAX: usize = 8;
+    if levels > LEVELS_MAX {
+        return Err(Error::config(
+            config.file(),
+            format_args!("an autoencoder may have at most {LEVELS_MAX} levels, got {levels}"),
+        ));
+    }
+    Ok(1 << (levels - 1))
+}
+
+/// Refuses what this does not do.
+pub(super) fn check(config: &Config) -> Result<()> {
+    config.only("upsampling_scaling_factor", &[json!(2)])?;
+    config.only("upsample_fn", &[json!("nearest")])?;
+    // How latents are packed into 8-bit images, which nothing here does; block_out_channels repeats the decoder's.
+    config.irrelevant(&["latent_magnitude", "latent_shift", "block_out_channels"]);
+    config.irrelevant(&[
+        "encoder_block_out_channels",
+        "decoder_block_out_channels",
+        "act_fn",
+    ]);
+    config.irrelevant(&["num_encoder_blocks", "num_decoder_blocks"]);
+    Ok(())
+}
+
+pub(super) struct AutoencoderTiny {
+    encoder: Vec<Layer>,
+    decoder: Vec<Layer>,
+}
+
+/// One entry of the reference's sequential, whose index names its tensors.
+enum Layer {
+    Conv(Conv2d),
+    Activation(Activation),
+    Block(Block),
+    Double,
+}
+
+impl AutoencoderTiny {
+    pub(super) fn load(
+        files: &ModelFiles,
+        folder: &str,
+        vae: &VaeConfig,
+        device: &Device,
+    ) -> Result<Self> {
+        let config = &vae.source;
+        let activation = Activation::read(config, "act_fn", "relu")?;
+        let levels = |channels: &'static str,
+                      blocks: &'static str,
+                      default: &[usize]|
+         -> Result<Vec<(usize, usize)>> {
+            let channels = config.counts(channels, &DEFAULT_CHANNELS)?;
+            let blocks = config.counts(blocks, default)?;
+            if channels.len() != blocks.len()
+                || channels.windows(2).any(|pair| pair.first() != pair.last())
+            {
+                return Err(Error::unsupported(
+                    config.file(),
+                    "the levels of an AutoencoderTiny must all have the same channels, one entry a level",
+                ));
+            }
+            Ok(channels.into_iter().zip(blocks).collect())
+        };
+        let encoder_levels = levels(
+            "encoder_block_out_channels",
+            "num_encoder_blocks",
+            &DEFAULT_ENCODER_BLOCKS,
+        )?;
+        let decoder_levels = levels(
+            "decoder_block_out_channels",
+            "num_decoder_blocks",
+            &DEFAULT_DECODER_BLOCKS,
+        )?;
+        if encoder_levels.len() != decoder_levels.len() {
+            return Err(Error::config(
+                config.file(),
+                "num_encoder_blocks and num_decoder_blocks must have the same length",
+            ));
+        }
+
+        let weights = Weights::open(files, folder, "diffusion_pytorch_model", device)?;
+        let model = Self {
+            encoder: encoder(
+                &weights.root().at("encoder.layers"),
+                &encoder_levels,
+                vae.latent_channels,
+                activation,
+            )?,
+            decoder: decoder(
+                &weights.root().at("decoder.layers"),
+                &decoder_levels,
+                vae.latent_channels,
+                activation,
+            )?,
+        };
+        weights.finish(|_| false)?;
+        Ok(model)
+    }
+
+    /// Unscaled latents to images in about [-1, 1].
+    pub(super) fn decode(&self, latents: &Tensor) -> Result<Tensor> {
+        // Keeps outliers within what the decoder was trained on.
+        let bounded = ((latents / 3.0)?.tanh()? * 3.0)?;
+        Ok(((run(&self.decoder, &bounded)? * 2.0)? - 1.0)?)
+    }
+
+    /// Images in [-1, 1] to unscaled latents.
+    pub(super) fn encode(&self, images: &Tensor) -> Result<Tensor> {
+        run(&self.encoder, &((images + 1.0)? / 2.0)?)
+    }
+}
+
+fn run(layers: &[Layer], x: &Tensor) -> Result<Tensor> {
+    let mut x = x.clone();
+    for layer in layers {
+        x = match layer {
+            Layer::Conv(conv) => conv.forward(&x)?,
+            Layer::Activation(activation) => activation.apply(&x)?,
+            Layer::Block(block) => block.forward(&x)?,
+            Layer::Double => {
+                let (_, _, height, width) = x.dims4()?;
+                upsample_nearest(&x, height * 2, width * 2)?
+            }
+        };
+    }
+    Ok(x)
+}
+
+fn encoder(
+    scope: &Scope<'_>,
+    levels: &[(usize, usize)],
+    latents: usize,
+    activation: Activation,
+) -> Result<Vec<Layer>> {
+    let mut layers = Vec::new();
+    let mut last = 0;
+    for (index, (channels, blocks)) in levels.iter().enumerate() {
+        let here = scope.at(layers.len());
+        layers.push(Layer::Conv(if index == 0 {
+            Conv2d::load(&here, 3, *channels, 3)?
+        } else {
+            Conv2d::load_without_bias(&here, *channels, *channels)?.halving()
+        }));
+        for _ in 0..*blocks {
+            let here = scope.at(layers.len());
+            layers.push(Layer::Block(Block::load(&here, *channels, activation)?));
+        }
+        last = *channels;
+    }
+    let here = scope.at(layers.len());
+    layers.push(Layer::Conv(Conv2d::load(&here, last, latents, 3)?));
+    Ok(layers)
+}
+
+fn decoder(
+    scope: &Scope<'_>,
+    levels: &[(usize, usize)],
+    latents: usize,
+    activation: Activation,
+) -> Result<Vec<Layer>> {
+    let first = levels.first().map_or(0, |(channels, _)| *channels);
+    let mut layers = vec![
+        Layer::Conv(Conv2d::load(&scope.at(0), latents, first, 3)?),
+        Layer::Activation(activation),
+    ];
+    for (index, (channels, blocks)) in levels.iter().enumerate() {
+        for _ in 0..*blocks {
+            let here = scope.at(layers.len());
+            layers.push(Layer::Block(Block::load(&here, *channels, activation)?));
+        }
+        let is_last = index + 1 == levels.len();
+        if !is_last {
+            layers.push(Layer::Double);
+        }
+        let here = scope.at(layers.len());
+        layers.push(Layer::Conv(if is_last {
+            Conv2d::load(&here, *channels, 3, 3)?
+        } else {
+            Conv2d::load_without_bias(&here, *channels, *channels)?
+        }));
+    }
+    Ok(layers)
+}
+
+/// Three convolutions around a shortcut, closed by a ReLU.
+struct Block {
+    convs: [Conv2d; 3],
+    activation: Activation,
+}
+
+impl Block {
+    fn load(scope: &Scope<'_>, channels: usize, activation: Activation) -> Result<Self> {
+        let conv = |index: usize| Conv2d::load(&scope.at("conv").at(index), channels, channels, 3);
+        Ok(Self {
+            convs: [conv(0)?, conv(2)?, conv(4)?],
+            activation,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let [first, second, third] = &self.convs;
+        let y = self.activation.apply(&first.forward(x)?)?;
+        let y = self.activation.apply(&second.forward(&y)?)?;
+        Activation::Relu.apply(&(third.forward(&y)? + x)?)
+    }
+}
