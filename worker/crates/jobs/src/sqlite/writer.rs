@@ -318,3 +318,62 @@ fn again(error: &Error) -> Error {
         other => Error::Io(io::Error::other(other.to_string())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{NewJob, sqlite::SystemClock, sqlite::database};
+    use tempfile::tempdir;
+
+    fn submission(
+        id: &str,
+        payload_bytes: usize,
+    ) -> (Message, oneshot::Receiver<Result<(), Error>>) {
+        let job = NewJob {
+            id: id.to_owned(),
+            payload: vec![7; payload_bytes],
+        };
+        write(Sync::Disk, move |connection, _| {
+            rows::submit(connection, job, |_| Vec::new(), 100, 0).map(|_| ())
+        })
+    }
+
+    fn set_pages_max(pages: u32) -> (Message, oneshot::Receiver<Result<(), Error>>) {
+        write(Sync::System, move |connection, _| {
+            Ok(connection.pragma_update(None, "max_page_count", pages)?)
+        })
+    }
+
+    /// A database that may grow no further stands for a disk that is full.
+    #[test]
+    fn a_full_disk_fails_the_writes_that_need_room_and_no_later_one() {
+        let folder = tempdir().expect("a folder");
+        let connection = database::open_writer(&folder.path().join("db")).expect("a database");
+        let live = Arc::new(Live::new(4));
+        let (writer, messages) = Writer::new(connection, live, Arc::new(SystemClock));
+        let thread = std::thread::spawn(|| writer.run());
+        let ask = |(message, answer): (Message, oneshot::Receiver<Result<(), Error>>)| {
+            messages.blocking_send(message).expect("a writer");
+            answer.blocking_recv().expect("an answer")
+        };
+
+        ask(submission("job_before", 10)).expect("room");
+        ask(set_pages_max(1)).expect("a limit below the size means the size");
+        let full = ask(submission("job_large", 1_000_000));
+        assert!(matches!(full, Err(Error::Database(_))), "{full:?}");
+        ask(set_pages_max(1_000_000)).expect("no limit");
+        ask(submission("job_large", 1_000_000)).expect("room again, and nothing half-written");
+        let (waiter, lease) = oneshot::channel();
+        messages
+            .blocking_send(Message::Lease(waiter))
+            .expect("a writer");
+        let lease = lease
+            .blocking_recv()
+            .expect("an answer")
+            .expect("a grant")
+            .accept();
+        assert_eq!(lease.expect("a lease").job_id, "job_before");
+        drop(messages);
+        thread.join().expect("no panic");
+    }
+}
