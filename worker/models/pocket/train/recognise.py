@@ -19,7 +19,7 @@ from vocabulary import BACKGROUNDS, COLOURS, OBJECT_NAMES, STYLES
 SEED = 7001
 INPUT = 64
 POOL = 16000
-STEPS = 2400
+STEPS = 1600
 BATCH = 64
 STYLE_NAMES = tuple(STYLES)
 
@@ -29,16 +29,16 @@ class Recogniser(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        widths = (3, 32, 64, 96, 128)
         layers: list[nn.Module] = []
-        for index, (inner, outer) in enumerate(zip(widths, widths[1:], strict=False)):
+        shape = ((3, 48, 5, 2), (48, 96, 3, 2), (96, 128, 3, 2), (128, 128, 3, 1))
+        for inner, outer, kernel, stride in shape:
             layers += [
-                nn.Conv2d(inner, outer, 3, stride=1 if index == 0 else 2, padding=1, bias=False),
+                nn.Conv2d(inner, outer, kernel, stride, kernel // 2, bias=False),
                 nn.BatchNorm2d(outer),
                 nn.ReLU(inplace=True),
             ]
         self.trunk = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Dropout(0.2))
-        features = widths[-1] * 16
+        features = 128 * 16
         self.object = nn.Linear(features, len(OBJECT_NAMES))
         self.style = nn.Linear(features, len(STYLE_NAMES))
         self.background = nn.Linear(features, len(BACKGROUNDS))
@@ -86,20 +86,23 @@ def train(work: Path) -> None:
         half = len(chosen) // 2
         pictures[:half] = codec.decode(codec.encode(pictures[:half]))
         parts.append(shrink(pictures).half())
+        if start % 4000 == 0:
+            print(f"recogniser: {start} of {POOL} pictures", flush=True)
     pool = torch.cat(parts)
     objects = torch.tensor([OBJECT_NAMES.index(spec.first) for spec in specs])
     styles = torch.tensor([STYLE_NAMES.index(spec.style) for spec in specs])
     backgrounds = torch.tensor([BACKGROUNDS.index(spec.background) for spec in specs])
 
-    model = Recogniser()
-    schedule_peak = 2e-3
+    model = Recogniser().to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, schedule_peak, total_steps=STEPS)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=STEPS)
     for step in range(STEPS):
         rows = torch.randint(0, POOL, (BATCH,), generator=generator)
-        found = model(_wear(generator, pool[rows].float()))
+        worn = _wear(generator, pool[rows].float())
+        with torch.autocast("cpu", torch.bfloat16):
+            found = model(worn.contiguous(memory_format=torch.channels_last))
         losses = [
-            F.cross_entropy(logits, wanted[rows])
+            F.cross_entropy(logits.float(), wanted[rows])
             for logits, wanted in zip(found, (objects, styles, backgrounds), strict=True)
         ]
         loss = losses[0] + 0.5 * losses[1] + 0.3 * losses[2]
