@@ -1,5 +1,6 @@
 import type { CSSProperties } from "react";
 import { Crossfade } from "./Crossfade";
+import { easelColumns } from "./layout";
 import { Scumbles } from "./Scumbles";
 
 /** One place of the batch on the easel. */
@@ -25,7 +26,7 @@ interface EaselProps {
 
 /** The picture, or the batch side by side, as large as the room allows. */
 export function Easel({ tiles, width, height, prompt, isDrawing, isStale, selected, onSelect }: EaselProps) {
-  const columns = columnsFor(tiles.length, width / height);
+  const columns = easelColumns(tiles.length, width / height);
   const style = { "--columns": columns, "--tile-ratio": width / height } as CSSProperties;
 
   return (
@@ -57,23 +58,4 @@ export function Easel({ tiles, width, height, prompt, isDrawing, isStale, select
         })}
     </div>
   );
-}
-
-/** The proportions of the whole batch side by side. */
-export function easelRatio(count: number, width: number, height: number): number {
-  const columns = columnsFor(count, width / height);
-  return (columns * width) / (Math.ceil(count / columns) * height);
-}
-
-/** Columns that make the whole most nearly square. */
-function columnsFor(count: number, ratio: number): number {
-  let best = 1;
-  let bestDistance = Infinity;
-  for (let columns = 1; columns <= count; columns += 1) {
-    const rows = Math.ceil(count / columns);
-    const empty = columns * rows - count;
-    const distance = Math.abs(Math.log((columns * ratio) / rows)) + empty * 0.3;
-    if (distance < bestDistance) [best, bestDistance] = [columns, distance];
-  }
-  return best;
 }
