@@ -16,6 +16,7 @@ use std::{
 use tempfile::tempdir;
 use tokio::sync::Semaphore;
 
+/// `SCUMBLE_JOBS_KILLS` in the environment asks for more.
 const KILLS: u32 = 15;
 const SUBMITTERS: u32 = 3;
 const WORKERS: u32 = 2;
@@ -173,7 +174,8 @@ fn kill_after_lines(run: u32) -> u64 {
 fn killed_at_any_moment_nothing_accepted_is_lost_and_nothing_ends_twice() {
     let folder = tempdir().unwrap();
     let mut ledger = Ledger::default();
-    for run in 0..KILLS {
+    let kills = std::env::var("SCUMBLE_JOBS_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
+    for run in 0..kills {
         ledger.run_and_kill(run, folder.path(), kill_after_lines(run));
     }
     assert!(

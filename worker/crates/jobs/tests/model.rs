@@ -12,10 +12,7 @@ use proptest::{
 use scumble_jobs::{
     Cancellation, Ending, Error, JobStore as _, Lease, Status, sqlite::SqliteStore,
 };
-use std::{
-    future::Future as _,
-    task::{Context, Waker},
-};
+use std::task::{Context, Poll, Waker};
 use tempfile::tempdir;
 
 const ATTEMPTS_MAX: u32 = 3;
@@ -117,6 +114,23 @@ fn agree(result: Result<(), Error>, expected: bool) -> Result<(), TestCaseError>
     }
 }
 
+fn leased(store: &SqliteStore, model: &mut Model, lease: Lease) -> Result<(), TestCaseError> {
+    let oldest = model
+        .jobs
+        .iter_mut()
+        .find(|job| job.status == Status::Queued);
+    let job = oldest.ok_or_else(|| TestCaseError::fail("a lease of nothing"))?;
+    job.status = Status::Running;
+    job.attempt += 1;
+    prop_assert_eq!((&lease.job_id, lease.attempt), (&job.id, job.attempt));
+    prop_assert_eq!(
+        *store.cancel_requested(&lease).borrow(),
+        job.cancel_requested
+    );
+    model.leases.push(lease);
+    Ok(())
+}
+
 async fn apply(store: &SqliteStore, model: &mut Model, op: Op) -> Result<(), TestCaseError> {
     match op {
         Op::Submit => {
@@ -134,27 +148,19 @@ async fn apply(store: &SqliteStore, model: &mut Model, op: Op) -> Result<(), Tes
             });
         }
         Op::Lease => {
-            if let Some(job) = model
-                .jobs
-                .iter_mut()
-                .find(|job| job.status == Status::Queued)
-            {
+            if model.has_queued() {
                 let lease = store.lease().await.unwrap();
-                job.status = Status::Running;
-                job.attempt += 1;
-                prop_assert_eq!((&lease.job_id, lease.attempt), (&job.id, job.attempt));
-                prop_assert_eq!(
-                    *store.cancel_requested(&lease).borrow(),
-                    job.cancel_requested
-                );
-                model.leases.push(lease);
+                return leased(store, model, lease);
             }
         }
         Op::DropLease(answered) => {
             if model.has_queued() || !answered {
                 let mut call = store.lease();
                 let poll = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-                prop_assert!(poll.is_pending());
+                // The writer may be quicker than the call, which then was not given up in time.
+                if let Poll::Ready(lease) = poll {
+                    return leased(store, model, lease.unwrap());
+                }
                 if answered {
                     store.append_queued("job_nobody", logged("")).await.unwrap();
                 }
@@ -287,10 +293,10 @@ async fn compare(store: &SqliteStore, model: &Model) -> Result<(), TestCaseError
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 48, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(Config { cases: 32, failure_persistence: None, ..Config::default() })]
 
     #[test]
-    fn the_store_does_what_the_model_does_and_no_ended_job_changes(ops in prop::collection::vec(op(), 1..80)) {
+    fn the_store_does_what_the_model_does_and_no_ended_job_changes(ops in prop::collection::vec(op(), 1..60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let folder = tempdir().unwrap();

@@ -13,7 +13,7 @@ use scumble_jobs::{
 };
 use std::{
     fs,
-    sync::Arc,
+    sync::{Arc, mpsc},
     task::{Context, Waker},
 };
 use tempfile::tempdir;
@@ -293,9 +293,19 @@ async fn a_dropped_lease_call_leases_nothing() {
         Status::Queued
     );
 
-    // Given up when the answer is in flight but not yet taken.
+    // Given up when the answer is in flight but not yet taken. The writer is held up meanwhile, so that it cannot
+    // answer before the call has begun to wait.
+    let (open_gate, gate) = mpsc::channel::<()>();
+    let wait_at_gate = move |_: u32| {
+        gate.recv().unwrap();
+        Vec::new()
+    };
+    let mut held_up = store.submit(job("job_b"), Box::new(wait_at_gate));
+    assert!(held_up.as_mut().poll(&mut context).is_pending());
     let mut answered = store.lease();
     assert!(answered.as_mut().poll(&mut context).is_pending());
+    open_gate.send(()).unwrap();
+    held_up.await.unwrap();
     written(&store).await;
     assert_eq!(
         store.get("job_a").await.unwrap().unwrap().status,
@@ -314,14 +324,7 @@ async fn a_dropped_lease_call_leases_nothing() {
         (Status::Queued, 0, None, Some(1))
     );
 
-    // And it goes to somebody who waits already.
-    let mut given_up = store.lease();
-    assert!(given_up.as_mut().poll(&mut context).is_pending());
-    let mut patient = store.lease();
-    assert!(patient.as_mut().poll(&mut context).is_pending());
-    written(&store).await;
-    drop(given_up);
-    let lease = patient.await.unwrap();
+    let lease = store.lease().await.unwrap();
     assert_eq!((lease.job_id.as_str(), lease.attempt), ("job_a", 1));
 }
 
@@ -723,6 +726,23 @@ async fn images_are_seen_whole_and_survive_a_restart() {
         Some(b"second".as_slice())
     );
     assert_eq!(store.image("job_a", 2).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_late_image_after_a_restart_does_not_touch_the_one_that_was_announced() {
+    let folder = tempdir().unwrap();
+    let store = open(folder.path());
+    submit(&store, "job_a").await.unwrap();
+    let lease = store.lease().await.unwrap();
+    store
+        .put_image(&lease, 0, b"announced".to_vec())
+        .await
+        .unwrap();
+    drop(store);
+    let store = open(folder.path());
+    assert_lease_lost(store.put_image(&lease, 0, b"late".to_vec()).await, &lease);
+    let image = store.image("job_a", 0).await.unwrap();
+    assert_eq!(image.as_deref(), Some(b"announced".as_slice()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

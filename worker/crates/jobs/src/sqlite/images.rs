@@ -23,7 +23,7 @@ pub(super) fn is_job_id(id: &str) -> bool {
 #[derive(Debug)]
 pub(super) struct ImageFiles {
     root: PathBuf,
-    /// Makes every name new: a write never lands on a file that a row names.
+    /// Makes every name new, across restarts too: a late write never lands on a file that a row names.
     serial: AtomicU64,
 }
 
@@ -49,9 +49,13 @@ impl ImageFiles {
                 }
             }
         }
+        let serials = named
+            .iter()
+            .filter_map(|(_, name)| name.rsplit('-').next()?.parse().ok());
+        let last_serial: u64 = serials.max().unwrap_or(0);
         Ok(Self {
             root,
-            serial: AtomicU64::new(0),
+            serial: AtomicU64::new(last_serial),
         })
     }
 
@@ -65,7 +69,7 @@ impl ImageFiles {
             fs::create_dir_all(&folder)?;
             sync_folder(&self.root)?;
         }
-        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed) + 1;
         let name = format!("{}-{index}-{serial}", lease.attempt);
         let unfinished = folder.join(format!("{name}.part"));
         let written = File::create(&unfinished)
