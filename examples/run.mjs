@@ -20,10 +20,11 @@ try {
   const packages = names.some((name) => name !== "curl") ? await packAll() : {};
   const worker = start(
     binary,
-    ["serve", "--port", "0", "--data-dir", join(work, "data"), ...modelOptions()],
-    { cwd: work },
+    ["serve", "--port", "0", "--data-dir", join(work, "data")],
+    {},
   );
   const server = await worker.says(/http:\/\/127\.0\.0\.1:\d+/);
+  await ready(server);
   for (const name of names) {
     const folder = join(work, name);
     await cp(join(here, name), folder, { recursive: true, filter: (path) => !path.includes("node_modules") });
@@ -126,8 +127,13 @@ async function assertPng(file) {
   if (bytes.subarray(1, 4).toString() !== "PNG") throw new Error(`${file} is no PNG`);
 }
 
-function modelOptions() {
-  return process.env.SCUMBLE_MODEL === undefined ? [] : ["--model", process.env.SCUMBLE_MODEL];
+/** The worker listens before its model is loaded. */
+async function ready(server) {
+  for (let tries = 0; tries < 600; tries += 1) {
+    if ((await fetch(`${server}/ready`)).ok) return;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  throw new Error("the worker did not become ready");
 }
 
 /** A process that goes on, and what it says first. */

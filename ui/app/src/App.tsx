@@ -34,7 +34,7 @@ export function App() {
   const schedulers = useSchedulers();
   const pictures = usePictures(gallery);
   const drawing = useDrawing(gallery);
-  const { connection, checkNow } = useConnection({ isBusy: drawing.isActive, onReturn: resume });
+  const { connection, checkNow, reportAway } = useConnection({ isBusy: drawing.isActive, onReturn: resume });
   const { error } = drawing;
 
   const model = models.data?.find((other) => other.id === settings.model) ?? models.data?.[0];
@@ -49,8 +49,14 @@ export function App() {
   useEffect(() => storeSettings(settings), [settings]);
 
   useEffect(() => {
-    if (isUnreachable) checkNow();
-  }, [isUnreachable, checkNow]);
+    if (isJobUnreachable) reportAway();
+    else if (isUnreachable) checkNow();
+  }, [isUnreachable, isJobUnreachable, checkNow, reportAway]);
+
+  const percent = drawing.isActive && drawing.progress !== null ? Math.floor(drawing.progress.fraction * 100) : null;
+  useEffect(() => {
+    document.title = percent === null ? "Scumble" : `${percent} % · Scumble`;
+  }, [percent]);
 
   // The field at fault may be folded away; it is opened first and focused once it can be.
   useEffect(() => {

@@ -24,7 +24,7 @@ export function PictureLabel({ picture, schedulers, onReuse }: PictureLabelProps
           <Fact name="Steps" value={`${request.steps} steps`} />
           <Fact name="Guidance" value={String(request.guidance_scale)} isNamed />
           <Fact name="Scheduler" value={scheduler} />
-          {picture.timings !== null && <Fact name="Time" value={duration(picture.timings.total_ms)} />}
+          {picture.timings !== null && <Fact name="Time" value={timeInWords(picture.timings.total_ms, request.n)} />}
         </dl>
         {picture.warnings.map((warning) => (
           <p key={warning} className="hint">
@@ -44,6 +44,10 @@ export function PictureLabel({ picture, schedulers, onReuse }: PictureLabelProps
       </div>
     </div>
   );
+}
+
+function timeInWords(milliseconds: number, pictures: number): string {
+  return pictures === 1 ? duration(milliseconds) : `${duration(milliseconds)} for ${pictures}`;
 }
 
 /** Most values say what they are; for the others (`isNamed`) the name is shown too. */

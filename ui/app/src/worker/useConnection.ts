@@ -16,12 +16,19 @@ interface ConnectionOptions {
   onReturn: () => void;
 }
 
-/** Whether the worker answers: asked now and then while the page is looked at, and at once when `checkNow` is called. */
+/**
+ * Whether the worker answers: asked now and then while the page is looked at, and at once on `checkNow`. `reportAway`
+ * is for a caller that has already found it away: the next answer then counts as its return.
+ */
 export function useConnection({ isBusy, onReturn }: ConnectionOptions) {
   const [connection, setConnection] = useState<Connection>("unknown");
   const [round, setRound] = useState(0);
   const checkNow = useCallback(() => setRound((current) => current + 1), []);
   const latest = useRef({ onReturn, isAway: false });
+  const reportAway = useCallback(() => {
+    latest.current.isAway = true;
+    checkNow();
+  }, [checkNow]);
   useEffect(() => {
     latest.current.onReturn = onReturn;
   });
@@ -60,7 +67,7 @@ export function useConnection({ isBusy, onReturn }: ConnectionOptions) {
     };
   }, [round, isBusy, checkNow]);
 
-  return { connection, checkNow };
+  return { connection, checkNow, reportAway };
 }
 
 async function answers(stopped: AbortSignal): Promise<boolean> {
