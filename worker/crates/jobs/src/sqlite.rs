@@ -1,6 +1,6 @@
 //! The embedded back end: jobs and events in SQLite, images in files beside it, one process.
 //!
-//! One thread writes ([`writer`]); it commits together whatever waits, and syncs the disk only where the contract
+//! One thread writes; it commits together whatever waits, and syncs the disk only where the contract
 //! asks for it. Reads have connections of their own and never wait for a sync. Whoever listens is told after the
 //! commit, by the writer, so that the order in a channel is the order in the log.
 

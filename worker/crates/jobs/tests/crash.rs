@@ -87,7 +87,8 @@ fn child() {
         .unwrap();
     runtime.block_on(async {
         let store = Arc::new(open(Path::new(folder)));
-        let room = Arc::new(Semaphore::new(UNFINISHED_JOBS_MAX));
+        let left = store.queued(u32::MAX).await.unwrap().len();
+        let room = Arc::new(Semaphore::new(UNFINISHED_JOBS_MAX.saturating_sub(left)));
         let mut tasks = tokio::task::JoinSet::new();
         for submitter in 0..SUBMITTERS {
             let name = format!("{run}_{submitter}");
@@ -178,6 +179,13 @@ fn killed_at_any_moment_nothing_accepted_is_lost_and_nothing_ends_twice() {
     for run in 0..kills {
         ledger.run_and_kill(run, folder.path(), kill_after_lines(run));
     }
+    println!(
+        "{kills} kills: {} jobs accepted, {} finished, {} images and {} events acknowledged",
+        ledger.accepted.len(),
+        ledger.finished.len(),
+        ledger.pictured.len(),
+        ledger.logged.len()
+    );
     assert!(
         ledger.accepted.len() > 20,
         "the child did too little: {}",
