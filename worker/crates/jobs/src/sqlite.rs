@@ -30,6 +30,7 @@ mod writer;
 
 use images::ImageFiles;
 use live::{Effect, Live, lock};
+use rows::Holder;
 use writer::{Message, Sync, Writer};
 
 /// Reads at a time; more wait.
@@ -332,11 +333,11 @@ impl JobStore for SqliteStore {
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), Error> {
-        let lease = lease.clone();
+        let holder = Holder::from(lease);
         self.write(Sync::System, move |connection, effects| {
-            rows::release(connection, &lease)?;
+            rows::release(connection, &holder)?;
             effects.push(Effect::Released {
-                job_id: lease.job_id,
+                job_id: holder.job_id,
             });
             Ok(())
         })
@@ -344,11 +345,11 @@ impl JobStore for SqliteStore {
     }
 
     async fn append(&self, lease: &Lease, events: Vec<NewEvent>) -> Result<(), Error> {
-        let lease = lease.clone();
+        let holder = Holder::from(lease);
         self.write(Sync::System, move |connection, effects| {
-            let events = rows::append(connection, &lease, events)?;
+            let events = rows::append(connection, &holder, events)?;
             effects.push(Effect::Appended {
-                job_id: lease.job_id,
+                job_id: holder.job_id,
                 events,
             });
             Ok(())
@@ -363,16 +364,16 @@ impl JobStore for SqliteStore {
         outcome: Vec<u8>,
         last_event: Vec<u8>,
     ) -> Result<(), Error> {
-        let lease = lease.clone();
+        let holder = Holder::from(lease);
         let words = LastWords {
             outcome,
             last_event,
         };
         let now_ms = self.clock.now_ms();
         self.write(Sync::Disk, move |connection, effects| {
-            let event = rows::finish(connection, &lease, ending, words, now_ms)?;
+            let event = rows::finish(connection, &holder, ending, words, now_ms)?;
             effects.push(Effect::Appended {
-                job_id: lease.job_id,
+                job_id: holder.job_id,
                 events: vec![event],
             });
             Ok(())
@@ -403,20 +404,21 @@ impl JobStore for SqliteStore {
     }
 
     async fn subscribe(&self, job_id: &str) -> Result<EventReceiver, Error> {
-        // The channel first, the look at the job second: if it ends in between, either the channel still hears of
-        // it, or the look sees it.
-        let receiver = self.live.listen(job_id);
-        let wanted = job_id.to_owned();
-        let ended = self
-            .read(move |connection| rows::has_ended(connection, &wanted))
-            .await;
-        if !matches!(ended, Ok(Some(false))) {
-            self.live.hang_up(job_id);
-        }
-        match ended? {
-            Some(_) => Ok(receiver),
-            None => Err(Error::NotFound(job_id.to_owned())),
-        }
+        let job_id = job_id.to_owned();
+        let live = Arc::clone(&self.live);
+        self.read(move |connection| {
+            if rows::has_ended(connection, &job_id)?.is_none() {
+                return Err(Error::NotFound(job_id));
+            }
+            // The channel first, another look at the job second: if it ends in between, either the channel hears
+            // of it, or the look sees it.
+            let receiver = live.listen(&job_id);
+            if rows::has_ended(connection, &job_id)? != Some(false) {
+                live.hang_up(&job_id);
+            }
+            Ok(receiver)
+        })
+        .await
     }
 
     async fn events_after(
@@ -448,25 +450,25 @@ impl JobStore for SqliteStore {
     async fn put_image(&self, lease: &Lease, index: u32, bytes: Vec<u8>) -> Result<(), Error> {
         let messages = self.messages()?.clone();
         let images = Arc::clone(&self.images);
-        let lease = lease.clone();
+        let holder = Holder::from(lease);
         // In one blocking task, so that giving up the call does not leave a file without its row.
         blocking(move || {
-            let name = images.write(&lease, index, &bytes)?;
+            let name = images.write(&holder, index, &bytes)?;
             let (message, answer) = writer::write(Sync::System, {
-                let (lease, name) = (lease.clone(), name.clone());
-                move |connection, _| rows::put_image(connection, &lease, index, &name)
+                let (holder, name) = (holder.clone(), name.clone());
+                move |connection, _| rows::put_image(connection, &holder, index, &name)
             });
             messages.blocking_send(message).map_err(|_| Error::Closed)?;
             match answer.blocking_recv().map_err(|_| Error::Closed)? {
                 Ok(replaced) => {
                     if let Some(replaced) = replaced {
-                        images.remove(&lease.job_id, &replaced);
+                        images.remove(&holder.job_id, &replaced);
                     }
                     Ok(())
                 }
                 // Only here is it certain that no row names the file.
                 Err(error @ Error::LeaseLost { .. }) => {
-                    images.remove(&lease.job_id, &name);
+                    images.remove(&holder.job_id, &name);
                     Err(error)
                 }
                 Err(error) => Err(error),

@@ -560,6 +560,37 @@ async fn no_number_is_given_twice_across_a_restart_ephemeral_ones_included() {
 }
 
 #[tokio::test]
+async fn no_number_that_was_seen_comes_again_after_a_loss_of_power() {
+    let folder = tempdir().unwrap();
+    let store = open(folder.path());
+    submit(&store, "job_a").await.unwrap();
+    let lease = store.lease().await.unwrap();
+    // What the disk holds for certain: progress after this is not synced.
+    let on_disk = tempdir().unwrap();
+    for file in ["jobs.sqlite3", "jobs.sqlite3-wal"] {
+        fs::copy(folder.path().join(file), on_disk.path().join(file)).unwrap();
+    }
+    store
+        .append(
+            &lease,
+            vec![logged("seen"), ephemeral("seen"), logged("seen")],
+        )
+        .await
+        .unwrap();
+    let last_seen = log(&store, "job_a").await.last().unwrap().seq;
+
+    let store = open(on_disk.path());
+    assert_eq!(
+        log_text(&store, "job_a").await,
+        ["queued 1"],
+        "the loss took nothing"
+    );
+    let lease = store.lease().await.unwrap();
+    store.append(&lease, vec![logged("new")]).await.unwrap();
+    assert!(log(&store, "job_a").await.last().unwrap().seq > last_seen);
+}
+
+#[tokio::test]
 async fn a_live_channel_closes_with_the_last_event_and_for_jobs_that_have_ended() {
     let folder = tempdir().unwrap();
     let store = open(folder.path());

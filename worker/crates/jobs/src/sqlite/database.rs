@@ -13,10 +13,14 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Statements kept prepared by a connection: all there are.
 const STATEMENTS_MAX: usize = 48;
 
+/// What the write-ahead log is cut back to after a burst has made it longer.
+const LOG_BYTES_MAX: i64 = 64 << 20;
+
 pub(super) fn open_writer(path: &Path) -> Result<Connection, Error> {
     let mut connection = Connection::open(path)?;
     prepare(&connection)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     // macOS: a plain fsync leaves the data in the drive's cache. Elsewhere these do nothing.
     connection.pragma_update(None, "fullfsync", true)?;

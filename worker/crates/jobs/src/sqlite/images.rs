@@ -1,6 +1,7 @@
 //! The files of images: written beside, synced, renamed; a row of the database makes them visible.
 
-use crate::{Error, Lease};
+use super::rows::Holder;
+use crate::Error;
 use std::{
     collections::HashSet,
     fs::{self, File},
@@ -60,17 +61,17 @@ impl ImageFiles {
     }
 
     /// Writes a file and gives its name; on disk when this returns.
-    pub(super) fn write(&self, lease: &Lease, index: u32, bytes: &[u8]) -> Result<String, Error> {
-        if !is_job_id(&lease.job_id) {
-            return Err(Error::NotFound(lease.job_id.clone()));
+    pub(super) fn write(&self, holder: &Holder, index: u32, bytes: &[u8]) -> Result<String, Error> {
+        if !is_job_id(&holder.job_id) {
+            return Err(Error::NotFound(holder.job_id.clone()));
         }
-        let folder = self.root.join(&lease.job_id);
+        let folder = self.root.join(&holder.job_id);
         if !folder.is_dir() {
             fs::create_dir_all(&folder)?;
             sync_folder(&self.root)?;
         }
         let serial = self.serial.fetch_add(1, Ordering::Relaxed) + 1;
-        let name = format!("{}-{index}-{serial}", lease.attempt);
+        let name = format!("{}-{index}-{serial}", holder.attempt);
         let unfinished = folder.join(format!("{name}.part"));
         let written = File::create(&unfinished)
             .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))

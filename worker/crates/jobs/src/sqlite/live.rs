@@ -86,12 +86,11 @@ impl Live {
         let ended = last.is_final;
         let mut listeners = lock(&self.listeners);
         if let Some(channel) = listeners.get(&job_id) {
-            // Sending fails when nobody listens, and then nobody misses it.
-            let heard = events
-                .into_iter()
-                .filter(|event| channel.send(event.clone()).is_ok())
-                .count()
-                > 0;
+            let mut heard = false;
+            for event in events {
+                // Sending fails when nobody listens, and then nobody misses it.
+                heard |= channel.send(event).is_ok();
+            }
             if ended || !heard {
                 listeners.remove(&job_id);
             }

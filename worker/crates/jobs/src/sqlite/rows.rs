@@ -24,6 +24,22 @@ struct Open {
     last_seq: i64,
 }
 
+/// What of a lease its writes are checked by; the payload, which may be megabytes, stays with the caller.
+#[derive(Debug, Clone)]
+pub(super) struct Holder {
+    pub(super) job_id: String,
+    pub(super) attempt: u32,
+}
+
+impl From<&Lease> for Holder {
+    fn from(lease: &Lease) -> Self {
+        Self {
+            job_id: lease.job_id.clone(),
+            attempt: lease.attempt,
+        }
+    }
+}
+
 /// What [`put_image`] replaced.
 pub(super) type ReplacedFile = Option<String>;
 
@@ -157,12 +173,12 @@ pub(super) fn lease(connection: &Connection, now_ms: i64) -> Result<Option<(Leas
 }
 
 /// The lease's job, if the lease still holds.
-fn held(connection: &Connection, lease: &Lease) -> Result<Open, Error> {
+fn held(connection: &Connection, holder: &Holder) -> Result<Open, Error> {
     connection
         .prepare_cached(
             "SELECT key, last_seq FROM jobs WHERE id = ?1 AND status = 1 AND attempt = ?2",
         )?
-        .query_row(params![lease.job_id, lease.attempt], |row| {
+        .query_row(params![holder.job_id, holder.attempt], |row| {
             Ok(Open {
                 key: row.get(0)?,
                 last_seq: row.get(1)?,
@@ -170,13 +186,13 @@ fn held(connection: &Connection, lease: &Lease) -> Result<Open, Error> {
         })
         .optional()?
         .ok_or_else(|| Error::LeaseLost {
-            job_id: lease.job_id.clone(),
-            attempt: lease.attempt,
+            job_id: holder.job_id.clone(),
+            attempt: holder.attempt,
         })
 }
 
-pub(super) fn release(connection: &Connection, lease: &Lease) -> Result<(), Error> {
-    let job = held(connection, lease)?;
+pub(super) fn release(connection: &Connection, holder: &Holder) -> Result<(), Error> {
+    let job = held(connection, holder)?;
     connection
         .prepare_cached("UPDATE jobs SET status = 0, released = released + 1 WHERE key = ?1")?
         .execute([job.key])?;
@@ -197,10 +213,10 @@ pub(super) fn unlease(connection: &Connection, lease: &Lease) -> Result<(), Erro
 
 pub(super) fn append(
     connection: &Connection,
-    lease: &Lease,
+    holder: &Holder,
     events: Vec<NewEvent>,
 ) -> Result<Vec<Event>, Error> {
-    append_to(connection, &held(connection, lease)?, events)
+    append_to(connection, &held(connection, holder)?, events)
 }
 
 pub(super) fn append_queued(
@@ -274,12 +290,12 @@ fn insert_event(
 
 pub(super) fn finish(
     connection: &Connection,
-    lease: &Lease,
+    holder: &Holder,
     ending: Ending,
     words: LastWords,
     now_ms: i64,
 ) -> Result<Event, Error> {
-    let job = held(connection, lease)?;
+    let job = held(connection, holder)?;
     end(
         connection,
         &job,
@@ -375,11 +391,11 @@ pub(super) fn events_after(
 /// Names the committed file of an image.
 pub(super) fn put_image(
     connection: &Connection,
-    lease: &Lease,
+    holder: &Holder,
     index: u32,
     file: &str,
 ) -> Result<ReplacedFile, Error> {
-    let job = held(connection, lease)?;
+    let job = held(connection, holder)?;
     let replaced = connection
         .prepare_cached(r#"SELECT file FROM images WHERE job = ?1 AND "index" = ?2"#)?
         .query_row(params![job.key, index], |row| row.get(0))

@@ -72,7 +72,9 @@ where
         let result = match (self.result, failed) {
             (Some(Err(error)), _) | (_, Some(error)) => Err(error),
             (Some(Ok(value)), None) => Ok(value),
-            (None, None) => return,
+            (None, None) => Err(Error::Io(io::Error::other(
+                "what was to be written panicked",
+            ))),
         };
         // The caller may have gone; what was written stays written.
         let _ = self.reply.send(result);
