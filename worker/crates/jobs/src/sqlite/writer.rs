@@ -346,6 +346,33 @@ mod tests {
         })
     }
 
+    #[test]
+    fn only_writes_that_promise_the_disk_are_synced() {
+        let folder = tempdir().expect("a folder");
+        let connection = database::open_writer(&folder.path().join("db")).expect("a database");
+        let live = Arc::new(Live::new(4));
+        let (writer, messages) = Writer::new(connection, live, Arc::new(SystemClock));
+        let thread = std::thread::spawn(|| writer.run());
+        const NORMAL: i64 = 1;
+        const FULL: i64 = 2;
+        for (sync, level) in [
+            (Sync::Disk, FULL),
+            (Sync::System, NORMAL),
+            (Sync::System, NORMAL),
+            (Sync::Disk, FULL),
+        ] {
+            let (message, answer) = write(sync, |connection, _| {
+                Ok(connection
+                    .pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0))?)
+            });
+            messages.blocking_send(message).expect("a writer");
+            let found = answer.blocking_recv().expect("an answer").expect("a level");
+            assert_eq!(found, level, "{sync:?}");
+        }
+        drop(messages);
+        thread.join().expect("no panic");
+    }
+
     /// A database that may grow no further stands for a disk that is full.
     #[test]
     fn a_full_disk_fails_the_writes_that_need_room_and_no_later_one() {
