@@ -1,0 +1,196 @@
+//! Every test of every language, in the order of what fails quickest.
+
+use crate::{
+    boundaries, build, generate, packages,
+    setup::{self, WasmSource},
+    task::Task,
+    workspace::Workspace,
+};
+use anyhow::{Result, bail};
+use std::time::{Duration, Instant};
+
+/// One thing that must hold.
+struct Stage {
+    name: &'static str,
+    /// What to type to see only this stage.
+    again: &'static str,
+    run: fn(&Workspace) -> Result<()>,
+}
+
+const STAGES: [Stage; 15] = [
+    Stage {
+        name: "rustfmt",
+        again: "cargo fmt --all --check",
+        run: |workspace| cargo(workspace, &["fmt", "--all", "--check"]),
+    },
+    Stage {
+        name: "tools and packages",
+        again: "cargo xtask setup",
+        run: |workspace| setup::everything(workspace, WasmSource::Any),
+    },
+    Stage {
+        name: "boundaries",
+        again: "cargo test -p xtask boundaries",
+        run: boundaries::check,
+    },
+    Stage {
+        name: "generated types",
+        again: "cargo xtask generate --check",
+        run: generate::check,
+    },
+    Stage {
+        name: "the SDK: wasm and its size",
+        again: "cargo xtask build-sdk",
+        run: |workspace| build::sdk(workspace, WasmSource::Any),
+    },
+    Stage {
+        name: "the React package and the studio",
+        again: "cargo xtask build-ui",
+        run: build::ui,
+    },
+    Stage {
+        name: "JavaScript lint",
+        again: "npm run lint (in sdk-wasm and in ui)",
+        run: |workspace| in_packages(workspace, "lint"),
+    },
+    Stage {
+        name: "TypeScript",
+        again: "npm run typecheck (in sdk-wasm and in ui)",
+        run: |workspace| in_packages(workspace, "typecheck"),
+    },
+    Stage {
+        name: "published packages",
+        again: "npm run publint (in sdk-wasm and in ui)",
+        run: |workspace| in_packages(workspace, "publint"),
+    },
+    Stage {
+        name: "JavaScript tests",
+        again: "npm test (in sdk-wasm and in ui/packages/react)",
+        run: javascript_tests,
+    },
+    Stage {
+        name: "clippy",
+        again: "cargo clippy --workspace --all-targets -- -D warnings",
+        run: |workspace| {
+            cargo(
+                workspace,
+                &[
+                    "clippy",
+                    "--workspace",
+                    "--all-targets",
+                    "--locked",
+                    "--",
+                    "-D",
+                    "warnings",
+                ],
+            )
+        },
+    },
+    Stage {
+        name: "Rust tests",
+        again: "cargo test --workspace",
+        run: |workspace| cargo(workspace, &["test", "--workspace", "--locked"]),
+    },
+    Stage {
+        name: "Rust documentation",
+        again: "RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps",
+        run: |workspace| {
+            Task::new("cargo")
+                .args(["doc", "--workspace", "--no-deps", "--locked"])
+                .env("RUSTDOCFLAGS", "-D warnings")
+                .folder(workspace.root())
+                .run()
+        },
+    },
+    Stage {
+        name: "packed packages on a real worker",
+        again: "cargo xtask test",
+        run: packages::test_packed,
+    },
+    Stage {
+        name: "end to end in Chromium",
+        again: "npm test -w e2e (in ui, with SCUMBLE_BIN and CHROMIUM_PATH)",
+        run: end_to_end,
+    },
+];
+
+/// Runs them all, up to the first that fails.
+pub(crate) fn run(workspace: &Workspace) -> Result<()> {
+    let started = Instant::now();
+    for (passed, stage) in STAGES.iter().enumerate() {
+        let begun = Instant::now();
+        eprintln!("── {}/{} {}", passed + 1, STAGES.len(), stage.name);
+        if let Err(error) = (stage.run)(workspace) {
+            eprintln!("error: {error:#}");
+            println!(
+                "{passed} passed, 1 failed: {}, after {}. To see it alone: {}",
+                stage.name,
+                spoken(started.elapsed()),
+                stage.again
+            );
+            bail!("{} failed", stage.name);
+        }
+        eprintln!("── {}: ok, {}", stage.name, spoken(begun.elapsed()));
+    }
+    println!(
+        "{} passed, 0 failed: every check of every language holds, in {}",
+        STAGES.len(),
+        spoken(started.elapsed())
+    );
+    Ok(())
+}
+
+fn spoken(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 60.0 {
+        format!("{seconds:.1} s")
+    } else {
+        let whole = duration.as_secs();
+        format!("{} min {} s", whole / 60, whole % 60)
+    }
+}
+
+fn cargo(workspace: &Workspace, arguments: &[&str]) -> Result<()> {
+    Task::new("cargo")
+        .args(arguments)
+        .folder(workspace.root())
+        .run()
+}
+
+/// One script of every JavaScript package that has it.
+fn in_packages(workspace: &Workspace, script: &str) -> Result<()> {
+    build::npm_run(&workspace.sdk(), &["run", script])?;
+    build::npm_run(
+        &workspace.ui(),
+        &["run", script, "--workspaces", "--if-present"],
+    )
+}
+
+/// The end-to-end tests are a stage of their own: they need a worker and a browser.
+fn javascript_tests(workspace: &Workspace) -> Result<()> {
+    build::npm_run(&workspace.sdk(), &["test"])?;
+    let ui = workspace.ui();
+    build::npm_run(&ui, &["test", "--workspace", "packages/react"])?;
+    build::npm_run(&ui, &["test", "--workspace", "app", "--if-present"])
+}
+
+fn end_to_end(workspace: &Workspace) -> Result<()> {
+    let binary = build::worker(workspace, false)?;
+    Task::new("npm")
+        .args(["test", "--workspace", "e2e"])
+        .env("SCUMBLE_BIN", binary)
+        .env("CHROMIUM_PATH", setup::chromium()?)
+        .folder(&workspace.ui())
+        .run()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_one_would_say_them() {
+        assert_eq!(spoken(Duration::from_millis(2_340)), "2.3 s");
+        assert_eq!(spoken(Duration::from_secs(754)), "12 min 34 s");
+    }
+}
