@@ -18,11 +18,7 @@ const names = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(exam
 let failed = 0;
 try {
   const packages = names.some((name) => name !== "curl") ? await packAll() : {};
-  const worker = start(
-    binary,
-    ["serve", "--port", "0", "--data-dir", join(work, "data")],
-    {},
-  );
+  const worker = start(binary, ["serve", "--port", "0", "--data-dir", join(work, "data")], {});
   const server = await worker.says(/http:\/\/127\.0\.0\.1:\d+/);
   await ready(server);
   for (const name of names) {
@@ -44,7 +40,9 @@ console.log(`${names.length - failed} passed, ${failed} failed`);
 process.exitCode = failed === 0 ? 0 : 1;
 
 async function runCurl({ folder, server }) {
-  const output = await finish("./draw.sh", ["a fox on a blue background", "fox.png"], folder, { SCUMBLE_URL: server });
+  const output = await finish("./draw.sh", ["a fox on a blue background", "fox.png"], folder, {
+    SCUMBLE_URL: server,
+  });
   await assertPng(join(folder, "fox.png"));
   for (const part of ["event: started", "event: progress", "event: complete", "data: [DONE]"]) {
     if (!output.includes(part)) throw new Error(`the stream says no "${part}":\n${output}`);
@@ -91,7 +89,10 @@ async function drawInBrowser(address) {
     await page.goto(address);
     await page.getByRole("button", { name: "Draw" }).click();
     await page.getByText(/^Drawn in \d+ ms/).waitFor();
-    const width = await page.locator("img").first().evaluate((image) => image.naturalWidth);
+    const width = await page
+      .locator("img")
+      .first()
+      .evaluate((image) => image.naturalWidth);
     if (width === 0) throw new Error("there is no picture on the page");
     if (errors.length > 0) throw new Error(`the console says: ${errors.join("; ")}`);
   } finally {
@@ -105,7 +106,10 @@ async function packAll() {
     await mkdir(target, { recursive: true });
     const before = new Set(await readdir(target));
     await finish("npm", ["pack", "--silent", "--pack-destination", target], join(here, folder));
-    return join(target, (await readdir(target)).find((file) => !before.has(file)));
+    return join(
+      target,
+      (await readdir(target)).find((file) => !before.has(file)),
+    );
   };
   return { sdk: await pack("../sdk-wasm"), react: await pack("../ui/packages/react") };
 }

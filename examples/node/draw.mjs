@@ -31,7 +31,8 @@ try {
   );
   for await (const event of job) {
     if (event.event === "queued") console.error(`place ${event.position} in the queue`);
-    if (event.event === "progress") console.error(`picture ${event.image + 1}: step ${event.step}/${event.total}`);
+    if (event.event === "progress")
+      console.error(`picture ${event.image + 1}: step ${event.step}/${event.total}`);
   }
   const { images, timings, warnings } = await job.result();
   for (const warning of warnings) console.error(`note: ${warning}`);

@@ -42,7 +42,8 @@ export function App() {
   const isUnreachable = error?.code === "connection_failed";
   const isJobUnreachable = isUnreachable && drawing.jobId !== null;
   const wrongField = settingOfParam(error?.param);
-  const problem = error === null || isJobUnreachable || wrongField !== undefined ? undefined : sentence(error.message);
+  const problem =
+    error === null || isJobUnreachable || wrongField !== undefined ? undefined : sentence(error.message);
   const errors: FieldErrors =
     error === null || wrongField === undefined ? {} : { [wrongField]: sentence(error.message) };
 
@@ -53,7 +54,8 @@ export function App() {
     else if (isUnreachable) checkNow();
   }, [isUnreachable, isJobUnreachable, checkNow, reportAway]);
 
-  const percent = drawing.isActive && drawing.progress !== null ? Math.floor(drawing.progress.fraction * 100) : null;
+  const percent =
+    drawing.isActive && drawing.progress !== null ? Math.floor(drawing.progress.fraction * 100) : null;
   useEffect(() => {
     document.title = percent === null ? "Scumble" : `${percent} % · Scumble`;
   }, [percent]);

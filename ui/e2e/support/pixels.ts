@@ -40,6 +40,8 @@ export function readPicture(png: Buffer): Picture {
   const mean = sum.map((total) => total / count);
   const distance = (color: Rgb): number =>
     color.reduce((total, value, channel) => total + (value - (mean[channel] ?? 0)) ** 2, 0);
-  const [nearest] = Object.entries(namedColors).sort(([, left], [, right]) => distance(left) - distance(right));
+  const [nearest] = Object.entries(namedColors).sort(
+    ([, left], [, right]) => distance(left) - distance(right),
+  );
   return { width, height, borderColor: nearest?.[0] ?? "" };
 }

@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const binary = process.env.SCUMBLE_BIN ?? fileURLToPath(new URL("../../../target/debug/scumble", import.meta.url));
+const binary =
+  process.env.SCUMBLE_BIN ?? fileURLToPath(new URL("../../../target/debug/scumble", import.meta.url));
 const startWithinMs = 60_000;
 const askEveryMs = 50;
 

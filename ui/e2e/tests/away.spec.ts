@@ -3,7 +3,11 @@ import { expect, test } from "../support/test";
 import { WorkerProcess } from "../support/worker";
 
 /** These tests stop their worker, so they do not share it. */
-test("a worker that goes away is missed, and found again when it is back", async ({ studio, page, expectConsole }) => {
+test("a worker that goes away is missed, and found again when it is back", async ({
+  studio,
+  page,
+  expectConsole,
+}) => {
   expectConsole(/net::ERR_/);
   const worker = await WorkerProcess.start();
   try {

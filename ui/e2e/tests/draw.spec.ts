@@ -107,7 +107,12 @@ test("cancelling stops the job within a step", async ({ studio, page, worker, re
   expect(Math.abs((cancelled?.step ?? 0) - lastStep)).toBeLessThanOrEqual(1);
 });
 
-test("a reload in the middle takes the job up again and sees it finish", async ({ studio, page, worker, request }) => {
+test("a reload in the middle takes the job up again and sees it finish", async ({
+  studio,
+  page,
+  worker,
+  request,
+}) => {
   await studio.open();
   await studio.prompt.fill("a fox on a purple background");
   await studio.steps.fill("150");

@@ -43,5 +43,7 @@ test("what happens is told to screen readers", async ({ studio, page }) => {
   await studio.steps.fill("40");
   await studio.draw.click();
   await expect(studio.progress).toHaveAttribute("aria-valuetext", /^Step \d+ of 40, /);
-  await expect(page.getByRole("status").filter({ hasText: "finished: a fox on a green background" })).toBeAttached();
+  await expect(
+    page.getByRole("status").filter({ hasText: "finished: a fox on a green background" }),
+  ).toBeAttached();
 });

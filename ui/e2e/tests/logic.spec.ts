@@ -17,15 +17,20 @@ test("a prompt names something known by whole words, in the plural too", () => {
     ["something blue", false],
     ["", false],
   ];
-  for (const [prompt, isKnown] of cases) expect(namesSomethingKnown(prompt, vocabulary), prompt).toBe(isKnown);
+  for (const [prompt, isKnown] of cases)
+    expect(namesSomethingKnown(prompt, vocabulary), prompt).toBe(isKnown);
 });
 
 test("a request holds what was set and leaves the rest to the model", () => {
-  expect(JSON.parse(JSON.stringify(toRequest({ ...emptySettings, prompt: "a fox", steps: "" }, undefined)))).toEqual({
+  expect(
+    JSON.parse(JSON.stringify(toRequest({ ...emptySettings, prompt: "a fox", steps: "" }, undefined))),
+  ).toEqual({
     prompt: "a fox",
     preview: { every: 1 },
   });
-  expect(toRequest({ ...emptySettings, prompt: "a fox", steps: "60", n: "2", seed: "7" }, undefined)).toMatchObject({
+  expect(
+    toRequest({ ...emptySettings, prompt: "a fox", steps: "60", n: "2", seed: "7" }, undefined),
+  ).toMatchObject({
     steps: 60,
     n: 2,
     seed: 7,

@@ -39,7 +39,8 @@ for (const colorScheme of ["light", "dark"] as const) {
     test("the page has the theme's ground and keeps a chosen one over a reload", async ({ studio, page }) => {
       const isDark = (): Promise<boolean> =>
         page.evaluate(() => {
-          const [red = 0] = getComputedStyle(document.documentElement).backgroundColor.match(/\d+/g)?.map(Number) ?? [];
+          const [red = 0] =
+            getComputedStyle(document.documentElement).backgroundColor.match(/\d+/g)?.map(Number) ?? [];
           return red < 128;
         });
       await studio.open();

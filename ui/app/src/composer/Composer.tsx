@@ -46,7 +46,13 @@ export function Composer(props: ComposerProps) {
   }
 
   return (
-    <form className="composer" aria-label="What to draw" noValidate onSubmit={submit} onKeyDown={drawFromKeyboard}>
+    <form
+      className="composer"
+      aria-label="What to draw"
+      noValidate
+      onSubmit={submit}
+      onKeyDown={drawFromKeyboard}
+    >
       <Prompt {...props} />
 
       <div className="draw">
@@ -85,7 +91,9 @@ function Prompt({ settings, model, errors, onChange }: ComposerProps) {
   const id = fieldId("prompt");
   const vocabulary = model?.vocabulary ?? undefined;
   const isGuess =
-    vocabulary !== undefined && settings.prompt.trim() !== "" && !namesSomethingKnown(settings.prompt, vocabulary);
+    vocabulary !== undefined &&
+    settings.prompt.trim() !== "" &&
+    !namesSomethingKnown(settings.prompt, vocabulary);
   const listToggle = vocabulary !== undefined && (
     <button
       type="button"
@@ -112,7 +120,14 @@ function Prompt({ settings, model, errors, onChange }: ComposerProps) {
         />
       </Field>
       {vocabulary !== undefined && (
-        <div id="words" className="words" hidden={!isListOpen} tabIndex={0} role="group" aria-label="Words it knows">
+        <div
+          id="words"
+          className="words"
+          hidden={!isListOpen}
+          tabIndex={0}
+          role="group"
+          aria-label="Words it knows"
+        >
           <WordGroup title="Things" words={vocabulary.objects} />
           <WordGroup title="Styles" words={vocabulary.styles} />
           <WordGroup title="Backgrounds" words={vocabulary.colors} />
@@ -120,7 +135,8 @@ function Prompt({ settings, model, errors, onChange }: ComposerProps) {
         </div>
       )}
       <p className={isGuess ? "hint" : undefined} role="status">
-        {isGuess && `This small model has learned ${vocabulary.objects.length} things and none of them is in the prompt, so it will guess.`}
+        {isGuess &&
+          `This small model has learned ${vocabulary.objects.length} things and none of them is in the prompt, so it will guess.`}
       </p>
     </>
   );

@@ -25,7 +25,9 @@ export function SettingsPanel(props: SettingsPanelProps) {
   const { settings, model, models, schedulers, errors, onChange } = props;
   const shown = (name: SettingName): string => shownValue(settings, name, model);
   const field = { settings, model, errors, onChange };
-  const isChanged = ownSettings.some((name) => settings[name] !== undefined && settings[name] !== modelValue(name, model));
+  const isChanged = ownSettings.some(
+    (name) => settings[name] !== undefined && settings[name] !== modelValue(name, model),
+  );
 
   return (
     <section className="settings" data-open={props.isSettingsOpen}>
@@ -115,7 +117,17 @@ interface NumberFieldProps extends SettingFieldProps {
 }
 
 /** A number with a slider beside it. The slider is for pointers; the number has the name, the keys and the error. */
-function NumberField({ settings, model, errors, onChange, name, label, minimum, maximum, step }: NumberFieldProps) {
+function NumberField({
+  settings,
+  model,
+  errors,
+  onChange,
+  name,
+  label,
+  minimum,
+  maximum,
+  step,
+}: NumberFieldProps) {
   const id = fieldId(name);
   const value = shownValue(settings, name, model);
   return (
@@ -196,7 +208,13 @@ function SizeField({ settings, model, errors, onChange }: SettingFieldProps) {
           />
         </Field>
       ))}
-      <button type="button" className="button-icon" aria-label="Swap width and height" title="Swap" onClick={swap}>
+      <button
+        type="button"
+        className="button-icon"
+        aria-label="Swap width and height"
+        title="Swap"
+        onClick={swap}
+      >
         <SwapIcon />
       </button>
     </div>
@@ -204,7 +222,12 @@ function SizeField({ settings, model, errors, onChange }: SettingFieldProps) {
 }
 
 /** Empty: a new seed for every picture. With a number in it, the same start every time. */
-function SeedField({ settings, errors, onChange, shownSeed }: SettingFieldProps & { shownSeed: string | undefined }) {
+function SeedField({
+  settings,
+  errors,
+  onChange,
+  shownSeed,
+}: SettingFieldProps & { shownSeed: string | undefined }) {
   const id = fieldId("seed");
   const isLocked = settings.seed !== "";
   return (
@@ -251,7 +274,8 @@ function BatchField({ settings, model, errors, onChange }: SettingFieldProps) {
   const id = fieldId("n");
   const value = shownValue(settings, "n", model);
   const count = Number(value);
-  const stepTo = (next: number): void => onChange("n", String(Math.min(Math.max(next, batchMinimum), batchMaximum)));
+  const stepTo = (next: number): void =>
+    onChange("n", String(Math.min(Math.max(next, batchMinimum), batchMaximum)));
   return (
     <Field id={id} label="Pictures" error={errors.n} className="field-row">
       <div className="stepper">

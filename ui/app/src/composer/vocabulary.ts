@@ -10,5 +10,8 @@ export function namesSomethingKnown(prompt: string, vocabulary: ModelVocabulary)
 }
 
 function plain(text: string): string {
-  return text.toLowerCase().replace(/[^\p{Letter}\p{Number}]+/gu, " ").trim();
+  return text
+    .toLowerCase()
+    .replace(/[^\p{Letter}\p{Number}]+/gu, " ")
+    .trim();
 }

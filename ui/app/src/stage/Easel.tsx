@@ -31,31 +31,31 @@ export function Easel({ tiles, width, height, prompt, isDrawing, isStale, select
 
   return (
     <div className="easel" style={style} data-stale={isStale} aria-busy={isDrawing}>
-        {tiles.map((tile) => {
-          const picture = (
-            <>
-              {tile.src === undefined && <Scumbles />}
-              <Crossfade src={tile.src} alt={tile.isFinished ? prompt : ""} />
-            </>
-          );
-          return tiles.length === 1 ? (
-            <div key={tile.index} className="tile" data-waiting={isDrawing && tile.src === undefined}>
-              {picture}
-            </div>
-          ) : (
-            <button
-              key={tile.index}
-              type="button"
-              className="tile"
-              data-waiting={isDrawing && tile.src === undefined}
-              aria-label={`Picture ${tile.index + 1} of ${tiles.length}`}
-              aria-pressed={!isDrawing && tile.index === selected}
-              onClick={() => onSelect(tile.index)}
-            >
-              {picture}
-            </button>
-          );
-        })}
+      {tiles.map((tile) => {
+        const picture = (
+          <>
+            {tile.src === undefined && <Scumbles />}
+            <Crossfade src={tile.src} alt={tile.isFinished ? prompt : ""} />
+          </>
+        );
+        return tiles.length === 1 ? (
+          <div key={tile.index} className="tile" data-waiting={isDrawing && tile.src === undefined}>
+            {picture}
+          </div>
+        ) : (
+          <button
+            key={tile.index}
+            type="button"
+            className="tile"
+            data-waiting={isDrawing && tile.src === undefined}
+            aria-label={`Picture ${tile.index + 1} of ${tiles.length}`}
+            aria-pressed={!isDrawing && tile.index === selected}
+            onClick={() => onSelect(tile.index)}
+          >
+            {picture}
+          </button>
+        );
+      })}
     </div>
   );
 }

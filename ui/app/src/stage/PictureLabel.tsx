@@ -24,7 +24,9 @@ export function PictureLabel({ picture, schedulers, onReuse }: PictureLabelProps
           <Fact name="Steps" value={`${request.steps} steps`} />
           <Fact name="Guidance" value={String(request.guidance_scale)} isNamed />
           <Fact name="Scheduler" value={scheduler} />
-          {picture.timings !== null && <Fact name="Time" value={timeInWords(picture.timings.total_ms, request.n)} />}
+          {picture.timings !== null && (
+            <Fact name="Time" value={timeInWords(picture.timings.total_ms, request.n)} />
+          )}
         </dl>
         {picture.warnings.map((warning) => (
           <p key={warning} className="hint">

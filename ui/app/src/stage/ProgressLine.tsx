@@ -20,7 +20,10 @@ export function ProgressLine({ drawing, isAway }: { drawing: Drawing; isAway: bo
         aria-valuetext={left === "" ? where : `${where}, ${left}`}
         data-step={progress?.step ?? 0}
       >
-        <div className="progress-stroke" style={{ width: `${((progress?.fraction ?? 0) * 100).toFixed(2)}%` }} />
+        <div
+          className="progress-stroke"
+          style={{ width: `${((progress?.fraction ?? 0) * 100).toFixed(2)}%` }}
+        />
       </div>
       <p className="progress-words">
         <span>{where}</span>
@@ -34,7 +37,10 @@ function inWords({ status, progress, position, waitMs }: Drawing): [where: strin
   if (status === "submitting") return ["Sending", ""];
   if (status === "queued") {
     const wait = waitMs === null ? "" : `starts in about ${duration(waitMs)}`;
-    return [position === null || position <= 1 ? "Next in the queue" : `Place ${position} in the queue`, wait];
+    return [
+      position === null || position <= 1 ? "Next in the queue" : `Place ${position} in the queue`,
+      wait,
+    ];
   }
   if (progress === null) return ["Getting ready", ""];
   const step = `Step ${progress.step} of ${progress.total}`;

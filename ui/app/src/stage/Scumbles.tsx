@@ -7,7 +7,13 @@ export function Scumbles() {
     <svg className="scumbles" viewBox="4 84 392 216" aria-hidden="true">
       <defs>
         <filter id="dry-brush" filterUnits="userSpaceOnUse" x="0" y="0" width="400" height="400">
-          <feTurbulence type="fractalNoise" baseFrequency="0.008 0.14" numOctaves="4" seed="7" result="grain" />
+          <feTurbulence
+            type="fractalNoise"
+            baseFrequency="0.008 0.14"
+            numOctaves="4"
+            seed="7"
+            result="grain"
+          />
           <feColorMatrix
             in="grain"
             values="0 0 0 0 0  0 0 0 0 0  0 0 0 0 0  0 0 0 -9 5.2"

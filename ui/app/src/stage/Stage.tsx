@@ -62,7 +62,11 @@ export function Stage(props: StageProps) {
           {isWaiting ? (
             <ProgressLine drawing={drawing} isAway={props.connection === "away"} />
           ) : picture !== undefined ? (
-            <PictureLabel picture={picture} schedulers={props.schedulers} onReuse={() => props.onReuse(picture)} />
+            <PictureLabel
+              picture={picture}
+              schedulers={props.schedulers}
+              onReuse={() => props.onReuse(picture)}
+            />
           ) : (
             <p className="frame-note">{endInWords(drawing, props.connection)}</p>
           )}
@@ -99,7 +103,13 @@ function isJobStale({ drawing, picture }: StageProps): boolean {
   return drawing.isActive && drawing.preview === null && drawing.images.length === 0;
 }
 
-function EmptyCanvas({ example, onExample }: { example: string | undefined; onExample: (prompt: string) => void }) {
+function EmptyCanvas({
+  example,
+  onExample,
+}: {
+  example: string | undefined;
+  onExample: (prompt: string) => void;
+}) {
   return (
     <div className="empty">
       <Scumbles />
@@ -116,10 +126,14 @@ function EmptyCanvas({ example, onExample }: { example: string | undefined; onEx
 
 function endInWords({ status, progress }: Drawing, connection: Connection): string {
   if (status === "cancelled") {
-    return progress === null ? "Cancelled before it began." : `Cancelled at step ${progress.step} of ${progress.total}.`;
+    return progress === null
+      ? "Cancelled before it began."
+      : `Cancelled at step ${progress.step} of ${progress.total}.`;
   }
   if (status !== "failed") return "";
-  return connection === "away" ? "The worker is away. This goes on when it is back." : "This one was not drawn.";
+  return connection === "away"
+    ? "The worker is away. This goes on when it is back."
+    : "This one was not drawn.";
 }
 
 /** What a screen reader hears: the turns of a job and its quarters, not every step. */

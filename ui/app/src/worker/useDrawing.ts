@@ -38,7 +38,18 @@ export function useDrawing(gallery: Gallery): Drawing {
   useEffect(() => {
     if (jobId === null || job === null) return;
     for (const { blob, index, seed, width, height, mimeType } of images) {
-      gallery.put({ jobId, index, blob, seed, width, height, mimeType, request: job.request, timings, warnings });
+      gallery.put({
+        jobId,
+        index,
+        blob,
+        seed,
+        width,
+        height,
+        mimeType,
+        request: job.request,
+        timings,
+        warnings,
+      });
     }
   }, [gallery, jobId, job, images, timings, warnings]);
 
