@@ -14,7 +14,7 @@ from captions import Spec, plain_caption
 from vocabulary import BACKGROUNDS, COLOURS, OBJECT_NAMES, SCENES, STYLES, held_out_combinations
 
 SEED = 31
-PER_OBJECT = 3
+PER_OBJECT = 4
 PAIRS = 60
 SCENE_PICTURES = 40
 GUIDANCE = 3.0
@@ -199,8 +199,9 @@ def evaluate(work: Path, folder: Path, device: torch.device) -> None:
         sheet.save(work / f"sheet-dpmpp-{steps}.png")
     text = json.dumps(report, indent=2, ensure_ascii=False)
     (folder / "evaluation.json").write_text(text + "\n", "utf-8")
+    (work / "evaluated").write_text("")
     print(text, flush=True)
 
 
-def is_done(folder: Path) -> bool:
-    return (folder / "evaluation.json").exists()
+def is_done(work: Path) -> bool:
+    return (work / "evaluated").exists()

@@ -103,6 +103,8 @@ def export(work: Path, out: Path, draft: bool = False) -> None:
     print(f"exported {size:,} bytes to {out.name}/", flush=True)
     if size > LIMIT:
         raise SystemExit(f"the folder holds {size:,} bytes, over the limit of {LIMIT:,}")
+    if not draft:
+        (work / "exported").write_text("")
 
 
 def restore_text_names(path: Path) -> None:
@@ -113,5 +115,5 @@ def restore_text_names(path: Path) -> None:
     save_file(named, path, metadata={"format": "pt"})
 
 
-def is_done(out: Path) -> bool:
-    return (out / "model_index.json").exists() and (out / "scumble.json").exists()
+def is_done(work: Path) -> bool:
+    return (work / "exported").exists()

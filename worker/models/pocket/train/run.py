@@ -3,10 +3,11 @@
 
     python3 train/run.py --work DIR [--minutes N] [--stage NAME] [--out DIR]
 
-Stages run in order and are skipped when their outputs exist: data, tokenizer,
-latents, train, autoencoder, export, evaluate. Everything between the stages
-lives under --work; only `export` and `evaluate` write to --out. With a GPU the
-same command uses it, with larger batches.
+Stages run in order and are skipped when --work holds their outputs: data,
+tokenizer, latents, train, autoencoder, export, evaluate. Everything between
+the stages lives under --work; only `export` and `evaluate` write to --out, by
+default the model's own folder. With a GPU the same command uses it, with
+larger batches.
 """
 
 import argparse
@@ -89,9 +90,9 @@ def main() -> None:
     import evaluate
     import export
 
-    if due("export", export.is_done(args.out)):
+    if due("export", export.is_done(args.work)):
         export.export(args.work, args.out, args.draft)
-    if due("evaluate", evaluate.is_done(args.out)):
+    if due("evaluate", evaluate.is_done(args.work)):
         evaluate.evaluate(args.work, args.out, device)
 
 
