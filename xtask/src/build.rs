@@ -148,7 +148,7 @@ pub(crate) fn ui(workspace: &Workspace) -> Result<()> {
     if stamp.is_current(&outputs.each_ref().map(PathBuf::as_path)) {
         return Ok(());
     }
-    npm_run(&folder, &["run", "build", "--workspaces", "--if-present"])?;
+    npm_run(&folder, &["run", "build"])?;
     stamp.write()
 }
 

@@ -76,8 +76,13 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         );
         return Ok(());
     }
-    let address = server.address();
-    println!("\nScumble draws at {address}/   (Ctrl-C stops it)\n");
+    // The studio shows the job that the address names, so the page is not empty.
+    let id = job
+        .get("job_id")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let address = format!("{}/#job={id}", server.address());
+    println!("\nScumble draws at {address}   (Ctrl-C stops it)\n");
     if options.open {
         open_browser(&address);
     }

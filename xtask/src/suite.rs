@@ -60,13 +60,13 @@ const STAGES: [Stage; 15] = [
     },
     Stage {
         name: "published packages",
-        again: "npm run publint (in sdk-wasm and in ui)",
-        run: |workspace| in_packages(workspace, "publint"),
+        again: "npm run publint (in sdk-wasm and in ui/packages/react)",
+        run: lint_packages,
     },
     Stage {
         name: "JavaScript tests",
-        again: "npm test (in sdk-wasm and in ui/packages/react)",
-        run: javascript_tests,
+        again: "npm test (in sdk-wasm and in ui)",
+        run: |workspace| in_packages(workspace, "test"),
     },
     Stage {
         name: "clippy",
@@ -157,21 +157,18 @@ fn cargo(workspace: &Workspace, arguments: &[&str]) -> Result<()> {
         .run()
 }
 
-/// One script of every JavaScript package that has it.
+/// One script of the SDK and of the user interface, which passes it on to its packages.
 fn in_packages(workspace: &Workspace, script: &str) -> Result<()> {
     build::npm_run(&workspace.sdk(), &["run", script])?;
-    build::npm_run(
-        &workspace.ui(),
-        &["run", script, "--workspaces", "--if-present"],
-    )
+    build::npm_run(&workspace.ui(), &["run", script])
 }
 
-/// The end-to-end tests are a stage of their own: they need a worker and a browser.
-fn javascript_tests(workspace: &Workspace) -> Result<()> {
-    build::npm_run(&workspace.sdk(), &["test"])?;
-    let ui = workspace.ui();
-    build::npm_run(&ui, &["test", "--workspace", "packages/react"])?;
-    build::npm_run(&ui, &["test", "--workspace", "app", "--if-present"])
+fn lint_packages(workspace: &Workspace) -> Result<()> {
+    build::npm_run(&workspace.sdk(), &["run", "publint"])?;
+    build::npm_run(
+        &workspace.ui(),
+        &["run", "publint", "--workspaces", "--if-present"],
+    )
 }
 
 fn end_to_end(workspace: &Workspace) -> Result<()> {
