@@ -74,6 +74,8 @@ pub enum ErrorCode {
     UnsupportedMediaType,
     /// The body is larger than its limit.
     PayloadTooLarge,
+    /// The body did not arrive in time.
+    RequestTimeout,
     /// The job has ended and cannot be cancelled.
     JobFinished,
     /// The same idempotency key came with another body.

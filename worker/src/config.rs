@@ -1,0 +1,249 @@
+//! The command line and the environment.
+
+use crate::{catalog::ModelSource, limits, telemetry::LogFormat};
+use clap::{Args, Parser, Subcommand, value_parser};
+use scumble_diffusion::{DeviceChoice, SchedulerKind};
+use scumble_protocol::limits::{
+    BATCH_IMAGES_MAX, BATCH_IMAGES_MIN, GUIDANCE_SCALE_MAX, GUIDANCE_SCALE_MIN,
+};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
+    path::PathBuf,
+};
+
+/// Draws images from words: over HTTP, in a web page, or from the shell.
+#[derive(Debug, Parser)]
+#[command(name = "scumble", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the API and the studio.
+    Serve(ServeArgs),
+    /// Draw from the shell.
+    Generate(GenerateArgs),
+    /// List the models.
+    Models(ModelsArgs),
+}
+
+/// Which models, on what.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ModelArgs {
+    /// A model folder in the diffusers layout; the first one draws when a job names none. Repeatable.
+    #[arg(
+        long = "model",
+        env = "SCUMBLE_MODEL",
+        value_name = "[ID=]DIR",
+        value_delimiter = ';'
+    )]
+    pub models: Vec<ModelSource>,
+}
+
+/// What to draw on.
+#[derive(Debug, Clone, Default, Args)]
+pub struct DeviceArgs {
+    /// auto, cpu, cuda, cuda:N or metal.
+    #[arg(long, env = "SCUMBLE_DEVICE", default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Threads that compute; all cores when left out.
+    #[arg(long, env = "SCUMBLE_THREADS", value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+}
+
+/// `scumble serve`.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// The address to listen on.
+    #[arg(long, env = "SCUMBLE_HOST", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    pub host: IpAddr,
+    /// The port to listen on; 0 takes any free one.
+    #[arg(long, env = "SCUMBLE_PORT", default_value_t = 8600)]
+    pub port: u16,
+    /// Where jobs and images are kept; the user's data folder when left out.
+    #[arg(long, env = "SCUMBLE_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Which models.
+    #[command(flatten)]
+    pub models: ModelArgs,
+    /// What to draw on.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Models whose weights are in memory at once.
+    #[arg(long, env = "SCUMBLE_MODELS_LOADED_MAX", value_name = "N", default_value_t = NonZeroUsize::new(limits::MODELS_LOADED_MAX).unwrap_or(NonZeroUsize::MIN))]
+    pub models_loaded_max: NonZeroUsize,
+    /// Jobs that may wait; further ones are refused.
+    #[arg(long, env = "SCUMBLE_QUEUE_JOBS_MAX", value_name = "N", default_value_t = limits::QUEUE_JOBS_MAX)]
+    pub queue_jobs_max: u32,
+    /// A key that clients send as `Authorization: Bearer KEY`. Repeatable; `;` separates them in the environment.
+    #[arg(
+        long = "api-key",
+        env = "SCUMBLE_API_KEY",
+        value_name = "KEY",
+        hide_env_values = true,
+        value_delimiter = ';'
+    )]
+    pub api_keys: Vec<ApiKey>,
+    /// Listen on an address that others reach, without any key.
+    #[arg(long, env = "SCUMBLE_INSECURE")]
+    pub insecure: bool,
+    /// A page's origin that may use this server, such as https://example.com. Repeatable.
+    #[arg(
+        long = "allow-origin",
+        env = "SCUMBLE_ALLOW_ORIGIN",
+        value_name = "ORIGIN",
+        value_delimiter = ';'
+    )]
+    pub allow_origins: Vec<String>,
+    /// A name that this server is reached under, beside its address. Repeatable.
+    #[arg(
+        long = "allow-host",
+        env = "SCUMBLE_ALLOW_HOST",
+        value_name = "NAME",
+        value_delimiter = ';'
+    )]
+    pub allow_hosts: Vec<String>,
+    /// How long a stopping server waits for the running job before it goes back in the queue.
+    #[arg(long, env = "SCUMBLE_SHUTDOWN_TIMEOUT_MS", value_name = "MS", default_value_t = limits::SHUTDOWN_TIMEOUT_MS)]
+    pub shutdown_timeout_ms: u64,
+    /// Which log lines are written, such as info, or scumble_worker=debug.
+    #[arg(
+        long,
+        env = "SCUMBLE_LOG",
+        value_name = "FILTER",
+        default_value = "info"
+    )]
+    pub log: String,
+    /// How log lines are written.
+    #[arg(long, env = "SCUMBLE_LOG_FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+}
+
+/// A key, kept out of every log.
+#[derive(Clone)]
+pub struct ApiKey(String);
+
+impl ApiKey {
+    /// The key itself.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ApiKey(…)")
+    }
+}
+
+impl std::str::FromStr for ApiKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_sendable = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if is_sendable {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("a key must be of visible ASCII characters, at least one".to_owned())
+        }
+    }
+}
+
+impl ServeArgs {
+    /// The address to listen on.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.host, self.port)
+    }
+
+    /// Refuses what would let anybody on the network draw.
+    ///
+    /// # Errors
+    /// If others reach the address and no key is asked for.
+    pub fn check(&self) -> Result<(), String> {
+        if self.host.is_loopback() || !self.api_keys.is_empty() || self.insecure {
+            return Ok(());
+        }
+        Err(format!(
+            "{} can be reached from other machines: ask for a key with --api-key KEY, or say --insecure if everybody may draw",
+            self.host
+        ))
+    }
+
+    /// Where jobs and images are kept.
+    ///
+    /// # Errors
+    /// If none was named and the system has no place for a user's data.
+    pub fn data_dir(&self) -> Result<PathBuf, String> {
+        if let Some(folder) = &self.data_dir {
+            return Ok(folder.clone());
+        }
+        directories::ProjectDirs::from("", "", "scumble")
+            .map(|folders| folders.data_local_dir().to_owned())
+            .ok_or_else(|| {
+                "this system has no folder for a user's data; name one with --data-dir DIR"
+                    .to_owned()
+            })
+    }
+}
+
+/// `scumble generate`.
+#[derive(Debug, Clone, Args)]
+pub struct GenerateArgs {
+    /// What to draw.
+    pub prompt: String,
+    /// The file to write: .png, .webp or .jpg; further images of a batch get -1, -2, … before the extension.
+    #[arg(short, long, value_name = "FILE", default_value = "scumble.png")]
+    pub output: PathBuf,
+    /// What to steer away from.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub negative_prompt: String,
+    /// Pixels across; the model's own size when left out.
+    #[arg(long)]
+    pub width: Option<u32>,
+    /// Pixels down; the model's own size when left out.
+    #[arg(long)]
+    pub height: Option<u32>,
+    /// Denoising steps.
+    #[arg(long)]
+    pub steps: Option<u32>,
+    /// How strongly the prompt steers.
+    #[arg(long, value_parser = parse_guidance_scale)]
+    pub guidance_scale: Option<f64>,
+    /// The first image's seed; drawn at random when left out.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// How many images.
+    #[arg(long, default_value_t = BATCH_IMAGES_MIN, value_parser = value_parser!(u32).range(i64::from(BATCH_IMAGES_MIN)..=i64::from(BATCH_IMAGES_MAX)))]
+    pub n: u32,
+    /// Which scheduler; the model's own when left out.
+    #[arg(long)]
+    pub scheduler: Option<SchedulerKind>,
+    /// Which models.
+    #[command(flatten)]
+    pub models: ModelArgs,
+    /// What to draw on.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// `scumble models`.
+#[derive(Debug, Clone, Args)]
+pub struct ModelsArgs {
+    /// Which models.
+    #[command(flatten)]
+    pub models: ModelArgs,
+}
+
+fn parse_guidance_scale(text: &str) -> Result<f64, String> {
+    text.parse::<f64>()
+        .ok()
+        .filter(|value| (GUIDANCE_SCALE_MIN..=GUIDANCE_SCALE_MAX).contains(value))
+        .ok_or_else(|| format!("must be {GUIDANCE_SCALE_MIN}..={GUIDANCE_SCALE_MAX}"))
+}

@@ -1,0 +1,276 @@
+//! The one thread that owns the device: loads models and draws, one job at a time.
+
+use super::EngineStatus;
+use crate::{catalog::Catalog, error::panic_message};
+use scumble_diffusion::{
+    Device, DeviceChoice, Error, ErrorKind, Pipeline, Report as DiffusionReport, RgbImage,
+    TextToImage, device_name,
+};
+use scumble_protocol::ModelId;
+use std::{
+    ops::ControlFlow,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, mpsc as std_mpsc},
+    time::Instant,
+};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// One job's drawing.
+pub(super) struct Drawing {
+    pub(super) model: ModelId,
+    pub(super) params: TextToImage,
+    /// Steps between two previews.
+    pub(super) preview_every: Option<usize>,
+    /// Somebody cancelled the job.
+    pub(super) cancelled: watch::Receiver<bool>,
+    /// The drawing is of no more use here: the server stops, or the store failed.
+    pub(super) abandoned: CancellationToken,
+    /// What happens; ends with [`Report::Ended`].
+    pub(super) reports: mpsc::Sender<Report>,
+}
+
+/// What happened, and when.
+pub(super) enum Report {
+    /// The prompt is longer than the model reads.
+    Truncated { tokens: usize, chunk_tokens: usize },
+    /// The model is at hand and the prompts are encoded.
+    Encoded { at: Instant },
+    /// A step is done.
+    Step {
+        image: usize,
+        step: usize,
+        total: usize,
+        at: Instant,
+    },
+    /// A look at the unfinished image.
+    Preview {
+        image: usize,
+        step: usize,
+        picture: RgbImage,
+    },
+    /// An image is finished.
+    Image {
+        index: usize,
+        seed: u64,
+        picture: RgbImage,
+        at: Instant,
+    },
+    /// Nothing follows.
+    Ended(Result<(), Failure>),
+}
+
+/// Why a drawing ended without its images.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// It was cancelled or abandoned.
+    #[error("stopped after step {step}")]
+    Stopped { step: usize },
+    /// The model could not be loaded.
+    #[error("the model cannot be loaded: {0}")]
+    Load(Error),
+    /// The model could not draw.
+    #[error("{0}")]
+    Draw(Error),
+    /// A bug in the engine.
+    #[error("panic: {0}")]
+    Panicked(String),
+}
+
+/// What the thread is given once.
+pub(super) struct Setup {
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) device: DeviceChoice,
+    pub(super) models_loaded_max: usize,
+    pub(super) status: watch::Sender<EngineStatus>,
+    pub(super) drawings: mpsc::Receiver<Drawing>,
+    /// Told the device's name, or why it cannot be opened.
+    pub(super) opened: std_mpsc::SyncSender<Result<String, Error>>,
+}
+
+/// Runs until no more drawings can come, or a model that is loaded at the start cannot be.
+pub(super) fn run(mut setup: Setup) {
+    // Opened here and never elsewhere: a CUDA context belongs to its thread.
+    let device = match setup.device.open() {
+        Ok(device) => device,
+        Err(error) => {
+            let _ = setup.opened.send(Err(error));
+            return;
+        }
+    };
+    if setup.opened.send(Ok(device_name(&device))).is_err() {
+        return;
+    }
+    let mut models = LoadedModels {
+        catalog: Arc::clone(&setup.catalog),
+        device,
+        models_loaded_max: setup.models_loaded_max.max(1),
+        pipelines: Vec::new(),
+    };
+    if let Err((model, message)) = load_first(&mut models, &setup.status) {
+        setup.status.send_replace(EngineStatus::Failed(format!(
+            "model {model} cannot be used: {message}"
+        )));
+        return;
+    }
+    setup.status.send_replace(EngineStatus::Ready);
+    while let Some(drawing) = setup.drawings.blocking_recv() {
+        let drawn = catch_unwind(AssertUnwindSafe(|| draw(&mut models, &drawing)));
+        let ended = drawn.unwrap_or_else(|payload| {
+            // A panic half-way through may have left its model in any state; the next job loads it afresh.
+            models.drop_model(&drawing.model);
+            Err(Failure::Panicked(
+                panic_message(payload.as_ref()).to_owned(),
+            ))
+        });
+        // Nobody listens any more only when the server stops.
+        let _ = drawing.reports.blocking_send(Report::Ended(ended));
+    }
+}
+
+/// Loads as many models as stay in memory, the default one first.
+fn load_first(
+    models: &mut LoadedModels,
+    status: &watch::Sender<EngineStatus>,
+) -> Result<(), (ModelId, String)> {
+    let ids: Vec<ModelId> = models
+        .catalog
+        .iter()
+        .take(models.models_loaded_max)
+        .map(|model| model.id.clone())
+        .collect();
+    let total = ids.len();
+    for (loaded, id) in ids.into_iter().enumerate() {
+        status.send_replace(EngineStatus::Loading {
+            model: id.clone(),
+            loaded,
+            total,
+        });
+        match catch_unwind(AssertUnwindSafe(|| models.get(&id).map(drop))) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err((id, error.to_string())),
+            Err(payload) => return Err((id, panic_message(payload.as_ref()).to_owned())),
+        }
+    }
+    Ok(())
+}
+
+fn draw(models: &mut LoadedModels, drawing: &Drawing) -> Result<(), Failure> {
+    let pipeline = models.get(&drawing.model).map_err(Failure::Load)?;
+    if let Ok(count) = pipeline.tokenize(&drawing.params.prompt)
+        && count.truncated
+    {
+        let _ = drawing.reports.blocking_send(Report::Truncated {
+            tokens: count.tokens,
+            chunk_tokens: count.chunk_tokens,
+        });
+    }
+    let mut on_report = |report: DiffusionReport<'_>| {
+        if *drawing.cancelled.borrow() || drawing.abandoned.is_cancelled() {
+            return ControlFlow::Break(());
+        }
+        match pass_on(drawing, report) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(Gone) => ControlFlow::Break(()),
+        }
+    };
+    pipeline
+        .text_to_image(&drawing.params, &mut on_report)
+        .map_err(|error| match error.kind() {
+            ErrorKind::Stopped { step } => Failure::Stopped { step },
+            _ => Failure::Draw(error),
+        })
+}
+
+/// Nobody listens to this drawing any more.
+struct Gone;
+
+fn pass_on(drawing: &Drawing, report: DiffusionReport<'_>) -> Result<(), Gone> {
+    let at = Instant::now();
+    let report = match report {
+        DiffusionReport::Encoded => Report::Encoded { at },
+        DiffusionReport::Step {
+            image,
+            step,
+            total,
+            preview,
+        } => {
+            let is_due = drawing
+                .preview_every
+                .is_some_and(|every| step.is_multiple_of(every) && step < total);
+            send(
+                drawing,
+                Report::Step {
+                    image,
+                    step,
+                    total,
+                    at,
+                },
+            )?;
+            if is_due && let Ok(picture) = preview.render() {
+                // The only report that may be lost: the engine does not wait for anybody to look.
+                let _ = drawing.reports.try_send(Report::Preview {
+                    image,
+                    step,
+                    picture,
+                });
+            }
+            return Ok(());
+        }
+        DiffusionReport::Image { index, seed, image } => Report::Image {
+            index,
+            seed,
+            picture: image,
+            at,
+        },
+    };
+    send(drawing, report)
+}
+
+fn send(drawing: &Drawing, report: Report) -> Result<(), Gone> {
+    drawing.reports.blocking_send(report).map_err(|_| Gone)
+}
+
+/// The models in memory, the one used last at the end.
+struct LoadedModels {
+    catalog: Arc<Catalog>,
+    device: Device,
+    models_loaded_max: usize,
+    pipelines: Vec<(ModelId, Pipeline)>,
+}
+
+impl LoadedModels {
+    /// The model, loaded now if it is not; the one not used for longest makes room.
+    fn get(&mut self, id: &ModelId) -> Result<&Pipeline, Error> {
+        if let Some(index) = self.pipelines.iter().position(|(loaded, _)| loaded == id) {
+            let used = self.pipelines.remove(index);
+            self.pipelines.push(used);
+        } else {
+            let catalog = Arc::clone(&self.catalog);
+            let model = catalog.get(id).unwrap_or_else(|| catalog.default_model());
+            while self.pipelines.len() >= self.models_loaded_max
+                && let Some((oldest, _)) = self.pipelines.first()
+            {
+                let oldest = oldest.clone();
+                self.drop_model(&oldest);
+            }
+            let started = Instant::now();
+            let pipeline = Pipeline::load(&model.files, &self.device)?;
+            tracing::info!(model = %id, elapsed_ms = started.elapsed().as_millis(), "model loaded");
+            model.set_loaded(true);
+            self.pipelines.push((id.clone(), pipeline));
+        }
+        let (_, pipeline) = self
+            .pipelines
+            .last()
+            .expect("the model was put last above: this is a bug");
+        Ok(pipeline)
+    }
+
+    fn drop_model(&mut self, id: &ModelId) {
+        self.pipelines.retain(|(loaded, _)| loaded != id);
+        if let Some(model) = self.catalog.get(id) {
+            model.set_loaded(false);
+        }
+    }
+}

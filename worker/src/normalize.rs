@@ -1,0 +1,196 @@
+//! Fills a request in from its model's defaults and checks what only the model can know.
+
+use crate::{
+    catalog::{Catalog, CatalogModel, scheduler_list, scheduler_name},
+    record::StoredJob,
+};
+use scumble_diffusion::SchedulerKind;
+use scumble_protocol::{
+    BatchSize, Dimension, ErrorCode, ErrorObject, GuidanceScale, JobRequest, ModelVocabulary,
+    NormalizedRequest, SchedulerName, Seed, Steps, Task,
+    limits::{BATCH_IMAGES_MAX, JSON_SAFE_INTEGER_MAX},
+};
+
+/// Words of the vocabulary that a warning names.
+const WORDS_NAMED_MAX: usize = 8;
+
+/// What will be drawn for `request`, with what a person should know about it.
+///
+/// # Errors
+/// Names the field at fault: an unknown model or scheduler, or a size that the model cannot draw.
+pub fn normalize(request: JobRequest, catalog: &Catalog) -> Result<StoredJob, ErrorObject> {
+    let model = match &request.model {
+        None => catalog.default_model(),
+        Some(id) => catalog.get(id).ok_or_else(|| {
+            let message = format!("model must be one of {}, got {id}", catalog.ids());
+            ErrorObject::new(ErrorCode::ModelNotFound, message).with_param("model")
+        })?,
+    };
+    let description = &model.description;
+    let prompt_words = model
+        .vocabulary
+        .as_ref()
+        .and_then(|vocabulary| unknown_words(request.prompt.as_str(), model, vocabulary));
+    let request = NormalizedRequest {
+        task: request.task.unwrap_or(Task::TextToImage),
+        width: dimension("width", request.width, description.width, model)?,
+        height: dimension("height", request.height, description.height, model)?,
+        steps: match request.steps {
+            Some(steps) => steps,
+            None => u32::try_from(description.steps)
+                .ok()
+                .and_then(|steps| Steps::new(steps).ok())
+                .ok_or_else(|| default_out_of_bounds("steps", model))?,
+        },
+        guidance_scale: match request.guidance_scale {
+            Some(guidance_scale) => guidance_scale,
+            None => GuidanceScale::new(description.guidance_scale)
+                .map_err(|_| default_out_of_bounds("guidance_scale", model))?,
+        },
+        seed: request.seed.unwrap_or_else(random_seed),
+        n: match request.n {
+            Some(n) => n,
+            None => BatchSize::new(1).expect("one image is a batch: this is a bug"),
+        },
+        scheduler: match &request.scheduler {
+            Some(name) => scheduler(name)?,
+            None => model.scheduler.clone(),
+        },
+        model: model.id.clone(),
+        prompt: request.prompt,
+        negative_prompt: request.negative_prompt.unwrap_or_default(),
+        preview: request.preview,
+        output_format: request.output_format.unwrap_or_default(),
+        response_format: request.response_format.unwrap_or_default(),
+        cancel_on_disconnect: request.cancel_on_disconnect.unwrap_or(false),
+    };
+    Ok(StoredJob {
+        request,
+        warnings: prompt_words.into_iter().collect(),
+    })
+}
+
+fn dimension(
+    field: &str,
+    wanted: Option<Dimension>,
+    default: usize,
+    model: &CatalogModel,
+) -> Result<Dimension, ErrorObject> {
+    let range = model.dimensions();
+    let Some(wanted) = wanted else {
+        return u32::try_from(default)
+            .ok()
+            .and_then(|pixels| Dimension::new(pixels).ok())
+            .ok_or_else(|| default_out_of_bounds(field, model));
+    };
+    let pixels = wanted.get();
+    if (range.minimum..=range.maximum).contains(&pixels) && pixels.is_multiple_of(range.multiple) {
+        return Ok(wanted);
+    }
+    let message = format!(
+        "{field} must be a multiple of {} within {}..={} for model {}, got {pixels}",
+        range.multiple, range.minimum, range.maximum, model.id
+    );
+    Err(ErrorObject::new(ErrorCode::InvalidValue, message).with_param(field))
+}
+
+fn default_out_of_bounds(field: &str, model: &CatalogModel) -> ErrorObject {
+    let message = format!(
+        "{field} is required: the default of model {} is outside what a job may ask for",
+        model.id
+    );
+    ErrorObject::new(ErrorCode::MissingField, message).with_param(field)
+}
+
+fn scheduler(name: &SchedulerName) -> Result<SchedulerName, ErrorObject> {
+    name.as_str()
+        .parse::<SchedulerKind>()
+        .map(scheduler_name)
+        .map_err(|_| {
+            let names: Vec<String> = scheduler_list()
+                .data
+                .into_iter()
+                .map(|scheduler| scheduler.name.to_string())
+                .collect();
+            let message = format!("scheduler must be one of {}, got {name}", names.join(", "));
+            ErrorObject::new(ErrorCode::SchedulerNotFound, message).with_param("scheduler")
+        })
+}
+
+/// A seed that JavaScript holds exactly, as do the seeds of a whole batch from it.
+fn random_seed() -> Seed {
+    let bits = getrandom::u64().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the system gives no random numbers; the seed is 0");
+        0
+    });
+    Seed(bits % (JSON_SAFE_INTEGER_MAX - u64::from(BATCH_IMAGES_MAX)))
+}
+
+/// A sentence if the prompt has none of the things that the model knows.
+fn unknown_words(
+    prompt: &str,
+    model: &CatalogModel,
+    vocabulary: &ModelVocabulary,
+) -> Option<String> {
+    let objects = &vocabulary.objects;
+    if objects.is_empty() || mentions_any(prompt, objects) {
+        return None;
+    }
+    let named: Vec<&str> = objects
+        .iter()
+        .take(WORDS_NAMED_MAX)
+        .map(String::as_str)
+        .collect();
+    Some(format!(
+        "the prompt has none of the {} things that {} can draw well; try one of {}, … (/v1/models/{} lists them all)",
+        objects.len(),
+        model.id,
+        named.join(", "),
+        model.id,
+    ))
+}
+
+/// Whether one of `phrases` stands in `text` as whole words; a plural `s` counts as the word.
+fn mentions_any(text: &str, phrases: &[String]) -> bool {
+    let words = |text: &str| -> String {
+        let lower = text.to_lowercase();
+        let mut spaced = String::from(" ");
+        for word in lower.split(|char: char| !char.is_alphanumeric()) {
+            if !word.is_empty() {
+                spaced.push_str(word);
+                spaced.push(' ');
+            }
+        }
+        spaced
+    };
+    let text = words(text);
+    phrases.iter().any(|phrase| {
+        let phrase = words(phrase);
+        let plural = format!("{}s ", phrase.trim_end());
+        phrase.len() > 2 && (text.contains(&phrase) || text.contains(&plural))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phrases_are_found_as_whole_words_only() {
+        let phrases = ["red apple".to_owned(), "cat".to_owned()];
+        for prompt in ["A Red Apple!", "two cats, please", "the cat", "red  apple"] {
+            assert!(mentions_any(prompt, &phrases), "{prompt}");
+        }
+        for prompt in ["catalog", "red and apple", "", "bobcat"] {
+            assert!(!mentions_any(prompt, &phrases), "{prompt}");
+        }
+    }
+
+    #[test]
+    fn random_seeds_of_a_whole_batch_are_exact_in_javascript() {
+        for _ in 0..1_000 {
+            let last = random_seed().of_image(BATCH_IMAGES_MAX - 1);
+            assert!(last.0 <= JSON_SAFE_INTEGER_MAX);
+        }
+    }
+}

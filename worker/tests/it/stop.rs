@@ -1,0 +1,58 @@
+//! Stopping loses nothing that was accepted.
+
+use crate::support::{Server, ends_with, long_job, short_job};
+use scumble_protocol::{EventData, JobStatus};
+use serde_json::json;
+
+#[tokio::test]
+async fn a_restart_finishes_the_job_that_was_running_and_those_that_waited() {
+    let server = Server::start_with(&["--shutdown-timeout-ms", "0"]).await;
+    let running = server
+        .submit(&json!({"prompt": "a red apple", "steps": 100, "seed": 1}))
+        .await;
+    let mut stream = server.stream(&running).await;
+    let seen = stream.progress().await.seq;
+    let queued = server.submit(&short_job()).await;
+    let data_dir = server.stop().await;
+    let server = Server::start_in(data_dir, &[]).await;
+    let rest = server.stream_after(&running, Some(seen)).await.rest().await;
+    assert!(ends_with(&rest, "complete"));
+    assert!(
+        rest.iter()
+            .any(|event| matches!(event.data, EventData::Started { .. }))
+    );
+    assert!(rest.windows(2).all(|pair| pair[0].seq < pair[1].seq));
+    let drawn = server.job(&running).await;
+    assert_eq!((drawn.status, drawn.attempt), (JobStatus::Succeeded, 2));
+    server.stream(&queued).await.rest().await;
+    assert_eq!(server.job(&queued).await.status, JobStatus::Succeeded);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_that_can_end_in_time_is_finished_before_the_stop() {
+    let server = Server::start_with(&["--shutdown-timeout-ms", "120000"]).await;
+    let job = server
+        .submit(&json!({"prompt": "a red apple", "steps": 20, "seed": 1}))
+        .await;
+    server.stream(&job).await.progress().await;
+    let data_dir = server.stop().await;
+    let server = Server::start_in(data_dir, &[]).await;
+    let job = server.job(&job).await;
+    assert_eq!((job.status, job.attempt), (JobStatus::Succeeded, 1));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn open_streams_are_told_to_come_back_and_do_not_hold_up_the_stop() {
+    let server = Server::start_with(&["--shutdown-timeout-ms", "0"]).await;
+    let running = server.submit(&long_job()).await;
+    server.stream(&running).await.progress().await;
+    let queued = server.submit(&short_job()).await;
+    let stream = server.stream(&queued).await;
+    server.begin_stop();
+    let text = stream.text().await;
+    assert!(text.ends_with("retry: 2000\n\n"), "{text}");
+    assert!(!text.contains("[DONE]"), "{text}");
+    server.stop().await;
+}
