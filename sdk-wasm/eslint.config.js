@@ -16,9 +16,17 @@ export default tseslint.config(
     files: ["**/*.mjs", "eslint.config.js"],
     languageOptions: {
       globals: Object.fromEntries(
-        ["process", "console", "URL", "fetch", "Buffer", "AbortController", "AbortSignal", "Blob", "performance"].map(
-          (name) => [name, "readonly"],
-        ),
+        [
+          "process",
+          "console",
+          "URL",
+          "fetch",
+          "Buffer",
+          "AbortController",
+          "AbortSignal",
+          "Blob",
+          "setImmediate",
+        ].map((name) => [name, "readonly"]),
       ),
     },
   },

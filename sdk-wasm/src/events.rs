@@ -110,6 +110,8 @@ impl<T: Transport> EventStream<T> {
             request.headers.push(("last-event-id", seq.to_string()));
         }
         match self.client.timed(self.client.open(&request)).await {
+            // No content: the job has ended and `last_seq` was its last event.
+            Ok(response) if response.status == 204 => State::End,
             Ok(response) => State::Streaming(Streaming {
                 body: response.body,
                 decoder: Decoder::new(),

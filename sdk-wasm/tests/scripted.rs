@@ -427,6 +427,15 @@ fn resuming_after_a_reload_asks_only_for_what_was_missed() {
 }
 
 #[test]
+fn a_job_without_further_events_ends_the_stream_at_once() {
+    let (client, scripted) = worker([answer(204, "")]);
+    let (seqs, end) = drain(&mut client.events(&job_id(), Some(9)));
+    end.unwrap();
+    assert_eq!(seqs, [0_u64; 0]);
+    assert_eq!(scripted.0.borrow().requests.len(), 1);
+}
+
+#[test]
 fn nothing_is_read_after_the_last_event() {
     let text = text_of(&history(1));
     let (client, _) = worker([stream_turn(vec![bytes(&text), Chunk::Silence])]);

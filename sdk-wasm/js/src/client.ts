@@ -97,24 +97,24 @@ export class Scumble {
 
   /** The models that this worker can draw with, the default one first. */
   async models(options: CallOptions = {}): Promise<Model[]> {
-    return (await this.#read<ModelList>("/v1/models", options)).data;
+    return ((await this.#read("/v1/models", options)) as ModelList).data;
   }
 
   /** The schedulers, in the order a menu would show them. */
   async schedulers(options: CallOptions = {}): Promise<Scheduler[]> {
-    return (await this.#read<SchedulerList>("/v1/schedulers", options)).data;
+    return ((await this.#read("/v1/schedulers", options)) as SchedulerList).data;
   }
 
   async #submit(body: string, signal: AbortSignal | undefined): Promise<ScumbleJob> {
     const submit = (stop: Stop) =>
       this.#client.submit(body, idempotencyKey(), stop) as Promise<Uint8Array<ArrayBuffer>>;
-    const { job_id: id } = parseJson<Partial<Job>>(await call(signal, submit));
-    if (typeof id !== "string") throw invalidResponse("a job has no id");
-    return this.job(id);
+    const accepted = parseJson(await call(signal, submit)) as Job;
+    if (typeof accepted.job_id !== "string") throw invalidResponse("a job has no id");
+    return ScumbleJob.of(this.#client, accepted.job_id, undefined, accepted);
   }
 
-  async #read<T>(path: string, options: CallOptions): Promise<T> {
-    return parseJson<T>(await read(this.#client, path, options.signal));
+  async #read(path: string, options: CallOptions): Promise<unknown> {
+    return parseJson(await read(this.#client, path, options.signal));
   }
 }
 
@@ -129,7 +129,8 @@ function cancelOnAbort(job: ScumbleJob, signal: AbortSignal): void {
 
 /** JSON has no NaN, infinity or bigint: as text they reach the worker, which takes them or names the field. */
 function jsonValue(_key: string, value: unknown): unknown {
-  if (typeof value === "bigint" || (typeof value === "number" && !Number.isFinite(value))) return String(value);
+  if (typeof value === "bigint" || (typeof value === "number" && !Number.isFinite(value)))
+    return String(value);
   return value;
 }
 

@@ -74,7 +74,13 @@ export class AbortError extends ScumbleError {
 }
 
 /** What the core rejects with, which knows no words: the kind of failure and what is known of it. */
-type Rejection = [kind: string, text?: string | Uint8Array, status?: number, requestId?: string, retryAfterMs?: number];
+type Rejection = [
+  kind: string,
+  text?: string | Uint8Array,
+  status?: number,
+  requestId?: string,
+  retryAfterMs?: number,
+];
 
 /** Turns what the core rejected with into a typed error; passes everything else through. */
 export function typedError(thrown: unknown, signal?: AbortSignal): unknown {
@@ -103,7 +109,9 @@ export function typedError(thrown: unknown, signal?: AbortSignal): unknown {
 
 /** The server's words are not the contract's. */
 export function invalidResponse(what: string): ConnectionError {
-  return new ConnectionError(errorObject("invalid_response", `the server's answer is not Scumble's: ${what}`));
+  return new ConnectionError(
+    errorObject("invalid_response", `the server's answer is not Scumble's: ${what}`),
+  );
 }
 
 /** What a bare status means, where a proxy answered and no error object came. */
@@ -122,7 +130,10 @@ function refused(body: Uint8Array, response: ErrorResponse): ScumbleError {
   const error = parseErrorBody(body);
   if (error) return new ScumbleError(error, { response });
   const status = response.status ?? 0;
-  const object = errorObject(CODES_BY_STATUS[status] ?? "invalid_response", `the server answered ${String(status)}`);
+  const object = errorObject(
+    CODES_BY_STATUS[status] ?? "invalid_response",
+    `the server answered ${String(status)}`,
+  );
   return new (object.type === "connection_error" ? ConnectionError : ScumbleError)(object, { response });
 }
 
@@ -136,7 +147,13 @@ function parseErrorBody(body: Uint8Array): ErrorObject | undefined {
 }
 
 function errorObject(code: ErrorCode, message: string): ErrorObject {
-  return { message, type: TYPES_BY_CODE[code] ?? "invalid_request_error", code, param: null, request_id: null };
+  return {
+    message,
+    type: TYPES_BY_CODE[code] ?? "invalid_request_error",
+    code,
+    param: null,
+    request_id: null,
+  };
 }
 
 const TYPES_BY_CODE: Partial<Record<ErrorCode, ErrorType>> = {

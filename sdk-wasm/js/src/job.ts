@@ -40,6 +40,8 @@ interface Connection {
 export class ScumbleJob implements AsyncIterable<JobEvent> {
   /** The job's id: keep it to come back to the job with `scumble.job(id)`. */
   readonly id: string;
+  /** The job as the worker accepted it, with every default filled in; `undefined` for one taken up by its id. */
+  readonly accepted: Job | undefined;
   readonly #client: Client;
   /** Every event so far, but for previews that a newer one replaced (those are `undefined`). */
   readonly #log: (JobEvent | undefined)[] = [];
@@ -49,18 +51,19 @@ export class ScumbleJob implements AsyncIterable<JobEvent> {
   #lastSeq: number | undefined;
   #listeners = 0;
   #connection: Connection | undefined;
-  #failure: unknown;
+  #failure: Error | undefined;
   #ended = false;
 
-  private constructor(client: Client, id: string, after: number | undefined) {
+  private constructor(client: Client, id: string, after: number | undefined, accepted: Job | undefined) {
     this.#client = client;
     this.id = id;
+    this.accepted = accepted;
     this.#lastSeq = after;
   }
 
   /** @internal */
-  static of(client: Client, id: string, after?: number): ScumbleJob {
-    return new ScumbleJob(client, id, after);
+  static of(client: Client, id: string, after?: number, accepted?: Job): ScumbleJob {
+    return new ScumbleJob(client, id, after, accepted);
   }
 
   /** The job's events, from the first (or the one after `after`) to the last. */
@@ -85,7 +88,7 @@ export class ScumbleJob implements AsyncIterable<JobEvent> {
           if (event) yield event;
         }
         if (this.#ended) return;
-        if (this.#failure !== undefined) throw this.#failure;
+        if (this.#failure) throw this.#failure;
         await withSignal(this.#news(), options.signal);
       }
     } finally {
@@ -128,7 +131,7 @@ export class ScumbleJob implements AsyncIterable<JobEvent> {
   /** The job as the server sees it now. */
   async get(options: CallOptions = {}): Promise<Job> {
     const path = `/v1/jobs/${encodeURIComponent(this.id)}`;
-    return parseJson<Job>(await read(this.#client, path, options.signal));
+    return parseJson(await read(this.#client, path, options.signal)) as Job;
   }
 
   async #fetchImage(index: number): Promise<GeneratedImage> {
@@ -181,11 +184,11 @@ export class ScumbleJob implements AsyncIterable<JobEvent> {
       for (;;) {
         const json = await call(abort.signal, (stop) => stream.next(stop));
         if (json === undefined) break;
-        this.#record(parseJson<JobEvent>(json));
+        this.#record(parseJson(json) as JobEvent);
       }
       this.#ended = true;
     } catch (error) {
-      if (!abort.signal.aborted) this.#failure = error;
+      if (!abort.signal.aborted) this.#failure = error as Error;
     } finally {
       this.#connection = undefined;
       release(stream);

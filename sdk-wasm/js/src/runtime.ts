@@ -28,10 +28,7 @@ async function start(): Promise<void> {
 }
 
 /** Runs one call into the wasm module: hands it the caller's wish to stop, and types what it throws. */
-export async function call<T>(
-  signal: AbortSignal | undefined,
-  work: (stop: Stop) => Promise<T>,
-): Promise<T> {
+export async function call<T>(signal: AbortSignal | undefined, work: (stop: Stop) => Promise<T>): Promise<T> {
   if (panic) throw panic;
   if (signal?.aborted) throw new AbortError(signal.reason);
   const stop = new Stop();
@@ -61,15 +58,19 @@ export function release(object: { free(): void }): void {
 }
 
 /** JSON that the server sent. */
-export function parseJson<T>(text: string | Uint8Array): T {
+export function parseJson(text: string | Uint8Array): unknown {
   try {
-    return JSON.parse(typeof text === "string" ? text : new TextDecoder().decode(text)) as T;
+    return JSON.parse(typeof text === "string" ? text : new TextDecoder().decode(text));
   } catch {
     throw invalidResponse("it is not JSON");
   }
 }
 
 /** Reads a document or an image. */
-export function read(client: Client, path: string, signal: AbortSignal | undefined): Promise<Uint8Array<ArrayBuffer>> {
+export function read(
+  client: Client,
+  path: string,
+  signal: AbortSignal | undefined,
+): Promise<Uint8Array<ArrayBuffer>> {
   return call(signal, (stop) => client.read(path, stop) as Promise<Uint8Array<ArrayBuffer>>);
 }
