@@ -1,6 +1,6 @@
 //! What a model's `scheduler_config.json` says, whatever class wrote it.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -112,6 +112,17 @@ pub struct SchedulerConfig {
 }
 
 impl SchedulerConfig {
+    /// From the JSON of a `scheduler_config.json` apart from any pipeline.
+    ///
+    /// Errors if it is no object or asks for something that is not implemented.
+    pub fn from_json(json: &Value) -> Result<Self> {
+        const NAME: &str = "scheduler config";
+        let fields = json
+            .as_object()
+            .ok_or_else(|| Error::config(NAME, "must be a JSON object"))?;
+        Self::read(&Config::from_fields(NAME, fields.clone()), false)
+    }
+
     /// Reads what `scheduler_config.json` holds. `stable_diffusion` applies the two corrections that the reference's
     /// Stable Diffusion (not XL) pipeline makes to old files: an explicit `steps_offset` becomes 1, an explicit
     /// `clip_sample` becomes false.
@@ -130,7 +141,7 @@ impl SchedulerConfig {
         config.only("algorithm_type", &[json!("dpmsolver++"), json!("deis")])?;
 
         let file = config.file();
-        let class_name: String = config.require("_class_name")?;
+        let class_name: String = config.get("_class_name", String::new())?;
         let num_train_timesteps = config.count("num_train_timesteps", 1000)?;
         let prediction_type = match config
             .get("prediction_type", "epsilon".to_owned())?

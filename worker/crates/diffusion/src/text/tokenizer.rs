@@ -177,11 +177,10 @@ fn read_tokenizer(
         true,
     )
     .map_err(fail)?;
-    tokenizer
-        .with_pre_tokenizer(Some(PreTokenizers::new(vec![
-            PreTokenizerWrapper::Split(split),
-            PreTokenizerWrapper::ByteLevel(ByteLevel::default().add_prefix_space(false)),
-        ])));
+    tokenizer.with_pre_tokenizer(Some(PreTokenizers::new(vec![
+        PreTokenizerWrapper::Split(split),
+        PreTokenizerWrapper::ByteLevel(ByteLevel::default().add_prefix_space(false)),
+    ])));
     let marks = ["bos_token", "eos_token", "pad_token", "unk_token"]
         .iter()
         .filter_map(|name| token_text(settings.fields().get(*name)))

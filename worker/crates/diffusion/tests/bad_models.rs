@@ -1,0 +1,367 @@
+//! Damaged, incomplete and foreign model folders: one sentence that names the file, never a panic.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use scumble_diffusion::{Device, Error, ErrorKind, ModelFiles, Pipeline};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+mod common;
+
+/// A copy of a tiny model to break.
+struct Model {
+    folder: TempDir,
+}
+
+impl Model {
+    fn copy(name: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        copy(&common::golden_folder().join(name), folder.path());
+        Self { folder }
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.folder.path().join(file)
+    }
+
+    fn edit_json(&self, file: &str, edit: impl FnOnce(&mut Value)) -> &Self {
+        let mut value = serde_json::from_slice(&fs::read(self.path(file)).unwrap()).unwrap();
+        edit(&mut value);
+        fs::write(self.path(file), value.to_string()).unwrap();
+        self
+    }
+
+    fn error(&self) -> Error {
+        let loaded = ModelFiles::folder(self.folder.path())
+            .and_then(|files| Pipeline::load(&files, &Device::Cpu));
+        loaded.err().expect("a broken model must not load")
+    }
+
+    /// The error has this kind, names this file and says this, in one line.
+    fn expect(&self, kind: ErrorKind, file: &str, says: &str) {
+        let error = self.error();
+        let message = error.to_string();
+        assert_eq!(error.kind(), kind, "{message}");
+        let named = self.path(file).display().to_string();
+        assert!(
+            message.starts_with(&named),
+            "{message:?} does not start with {named:?}"
+        );
+        assert!(message.contains(says), "{message:?} does not say {says:?}");
+        assert_eq!(message.lines().count(), 1, "{message:?}");
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            fs::create_dir(&target).unwrap();
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+const UNET_WEIGHTS: &str = "unet/diffusion_pytorch_model.safetensors";
+
+#[test]
+fn a_folder_that_is_not_there_or_no_model_is_said_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = ModelFiles::folder(folder.path().join("nowhere")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::MissingFile);
+    let error = ModelFiles::folder(folder.path()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::MissingFile);
+    assert!(error.to_string().contains("model_index.json"), "{error}");
+    fs::write(folder.path().join("model.ckpt"), b"x").unwrap();
+    let error = ModelFiles::folder(folder.path().join("model.ckpt")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnsupportedModel);
+}
+
+#[test]
+fn every_missing_file_is_named() {
+    for file in [
+        "scheduler/scheduler_config.json",
+        "text_encoder/config.json",
+        "text_encoder/model.safetensors",
+        "tokenizer/tokenizer_config.json",
+        "tokenizer/merges.txt",
+        "tokenizer/vocab.json",
+        "unet/config.json",
+        UNET_WEIGHTS,
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.safetensors",
+    ] {
+        let model = Model::copy("sd1");
+        fs::remove_file(model.path(file)).unwrap();
+        model.expect(ErrorKind::MissingFile, file, "is missing");
+    }
+}
+
+#[test]
+fn weights_cut_anywhere_are_said_to_be_truncated() {
+    for keep in [0, 4, 8, 1000, 200_000] {
+        let model = Model::copy("sd1");
+        let bytes = fs::read(model.path(UNET_WEIGHTS)).unwrap();
+        fs::write(model.path(UNET_WEIGHTS), &bytes[..keep]).unwrap();
+        model.expect(ErrorKind::InvalidWeights, UNET_WEIGHTS, "is truncated");
+    }
+    let model = Model::copy("sd1");
+    let mut bytes = fs::read(model.path(UNET_WEIGHTS)).unwrap();
+    bytes.extend([0; 7]);
+    fs::write(model.path(UNET_WEIGHTS), bytes).unwrap();
+    model.expect(ErrorKind::InvalidWeights, UNET_WEIGHTS, "trailing bytes");
+}
+
+#[test]
+fn weights_that_are_something_else_are_refused() {
+    let model = Model::copy("sd1");
+    fs::write(
+        model.path(UNET_WEIGHTS),
+        "<html>404 not found, but much longer than eight bytes</html>",
+    )
+    .unwrap();
+    model.expect(ErrorKind::InvalidWeights, UNET_WEIGHTS, "safetensors");
+    let model = Model::copy("sd1");
+    fs::rename(
+        model.path(UNET_WEIGHTS),
+        model.path("unet/diffusion_pytorch_model.bin"),
+    )
+    .unwrap();
+    model.expect(
+        ErrorKind::UnsupportedModel,
+        "unet/diffusion_pytorch_model.bin",
+        "pickle",
+    );
+}
+
+#[test]
+fn missing_surplus_and_misshapen_tensors_are_reported_together() {
+    let model = Model::copy("sd1");
+    let mut bytes = fs::read(model.path(UNET_WEIGHTS)).unwrap();
+    // Same length, so that the header's own length stays right.
+    replace(&mut bytes, b"\"conv_in.bias\"", b"\"conv_xx.bias\"");
+    replace(&mut bytes, b"[8,4,3,3]", b"[4,8,3,3]");
+    fs::write(model.path(UNET_WEIGHTS), bytes).unwrap();
+    let message = model.error().to_string();
+    for part in [
+        "missing: conv_in.bias",
+        "surplus: conv_xx.bias",
+        "conv_in.weight is F32 [4, 8, 3, 3]",
+        "[8, 4, 3, 3]",
+    ] {
+        assert!(message.contains(part), "{message:?} does not say {part:?}");
+    }
+    model.expect(
+        ErrorKind::InvalidWeights,
+        UNET_WEIGHTS,
+        "do not match the config",
+    );
+}
+
+fn replace(bytes: &mut [u8], from: &[u8], to: &[u8]) {
+    let at = bytes
+        .windows(from.len())
+        .position(|window| window == from)
+        .unwrap();
+    bytes[at..at + to.len()].copy_from_slice(to);
+}
+
+#[test]
+fn a_config_that_wants_other_sizes_than_the_weights_have_is_an_error() {
+    let model = Model::copy("sd1");
+    model.edit_json("text_encoder/config.json", |config| {
+        config["intermediate_size"] = json!(64)
+    });
+    model.expect(
+        ErrorKind::InvalidWeights,
+        "text_encoder/model.safetensors",
+        "mlp.fc1.weight",
+    );
+    let model = Model::copy("sd2");
+    model.edit_json("vae/config.json", |config| {
+        config["layers_per_block"] = json!(2)
+    });
+    model.expect(
+        ErrorKind::InvalidWeights,
+        "vae/diffusion_pytorch_model.safetensors",
+        "missing",
+    );
+}
+
+#[test]
+fn configs_that_are_not_json_name_the_file() {
+    for file in [
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        "text_encoder/config.json",
+        "tokenizer/tokenizer_config.json",
+        "tokenizer/vocab.json",
+        "unet/config.json",
+        "vae/config.json",
+    ] {
+        let model = Model::copy("sd1");
+        fs::write(model.path(file), "{\"a\": ").unwrap();
+        model.expect(ErrorKind::InvalidConfig, file, "is not");
+    }
+    let model = Model::copy("sdxl");
+    fs::write(model.path("tokenizer_2/tokenizer.json"), "{}").unwrap();
+    model.expect(
+        ErrorKind::InvalidConfig,
+        "tokenizer_2/tokenizer.json",
+        "is not a tokenizer",
+    );
+}
+
+#[test]
+fn options_that_are_not_implemented_name_file_and_field() {
+    for (file, field, value) in [
+        ("model_index.json", "_class_name", json!("FluxPipeline")),
+        (
+            "model_index.json",
+            "unet",
+            json!(["diffusers", "UNet3DConditionModel"]),
+        ),
+        ("unet/config.json", "class_embed_type", json!("timestep")),
+        ("unet/config.json", "time_cond_proj_dim", json!(256)),
+        (
+            "unet/config.json",
+            "resnet_time_scale_shift",
+            json!("scale_shift"),
+        ),
+        (
+            "unet/config.json",
+            "mid_block_type",
+            json!("UNetMidBlock2DSimpleCrossAttn"),
+        ),
+        (
+            "unet/config.json",
+            "down_block_types",
+            json!(["CrossAttnDownBlock2D", "AttnDownBlock2D", "DownBlock2D"]),
+        ),
+        ("unet/config.json", "in_channels", json!(9)),
+        ("unet/config.json", "act_fn", json!("tanh")),
+        ("unet/config.json", "a_field_of_the_future", json!("on")),
+        ("vae/config.json", "_class_name", json!("AutoencoderDC")),
+        ("vae/config.json", "latents_mean", json!([0.0])),
+        ("text_encoder/config.json", "hidden_act", json!("gelu_new")),
+        (
+            "scheduler/scheduler_config.json",
+            "prediction_type",
+            json!("flow_prediction"),
+        ),
+        (
+            "scheduler/scheduler_config.json",
+            "thresholding",
+            json!(true),
+        ),
+        (
+            "scheduler/scheduler_config.json",
+            "beta_schedule",
+            json!("sigmoid"),
+        ),
+    ] {
+        let model = Model::copy("sd1");
+        model.edit_json(file, |config| config[field] = value);
+        model.expect(ErrorKind::UnsupportedModel, file, field);
+    }
+}
+
+#[test]
+fn values_that_make_no_sense_name_file_and_field() {
+    for (file, field, value) in [
+        ("unet/config.json", "block_out_channels", json!([8, 16])),
+        ("unet/config.json", "block_out_channels", json!([])),
+        ("unet/config.json", "norm_num_groups", json!(0)),
+        ("unet/config.json", "norm_num_groups", json!(5)),
+        ("unet/config.json", "attention_head_dim", json!(3)),
+        ("unet/config.json", "cross_attention_dim", json!(17)),
+        ("unet/config.json", "layers_per_block", json!("two")),
+        ("unet/config.json", "sample_size", json!(-1)),
+        ("vae/config.json", "scaling_factor", json!(0)),
+        (
+            "vae/config.json",
+            "block_out_channels",
+            json!([8, 8, 8, 8, 8, 8, 8, 8, 8, 8]),
+        ),
+        ("text_encoder/config.json", "num_attention_heads", json!(3)),
+        ("text_encoder/config.json", "vocab_size", json!(10)),
+        (
+            "scheduler/scheduler_config.json",
+            "num_train_timesteps",
+            json!(0),
+        ),
+        ("scheduler/scheduler_config.json", "beta_end", json!(1.5)),
+        (
+            "scheduler/scheduler_config.json",
+            "trained_betas",
+            json!([0.1, 0.2]),
+        ),
+        (
+            "tokenizer/tokenizer_config.json",
+            "model_max_length",
+            json!(2),
+        ),
+    ] {
+        let model = Model::copy("sd1");
+        model.edit_json(file, |config| config[field] = value);
+        model.expect(ErrorKind::InvalidConfig, file, field);
+    }
+}
+
+#[test]
+fn the_fp16_variant_and_the_former_layer_names_load() {
+    let model = Model::copy("sd1");
+    fs::rename(
+        model.path(UNET_WEIGHTS),
+        model.path("unet/diffusion_pytorch_model.fp16.safetensors"),
+    )
+    .unwrap();
+    let vae = model.path("vae/diffusion_pytorch_model.safetensors");
+    let mut tensors = candle_core::safetensors::load(&vae, &Device::Cpu).unwrap();
+    for (name, former) in [
+        ("to_q", "query"),
+        ("to_k", "key"),
+        ("to_v", "value"),
+        ("to_out.0", "proj_attn"),
+    ] {
+        for part in ["encoder", "decoder"] {
+            for kind in ["weight", "bias"] {
+                let place = format!("{part}.mid_block.attentions.0");
+                let tensor = tensors.remove(&format!("{place}.{name}.{kind}")).unwrap();
+                tensors.insert(format!("{place}.{former}.{kind}"), tensor);
+            }
+        }
+    }
+    candle_core::safetensors::save(&tensors, &vae).unwrap();
+    let files = ModelFiles::folder(model.folder.path()).unwrap();
+    Pipeline::load(&files, &Device::Cpu).unwrap();
+}
+
+#[test]
+fn scumble_json_sets_defaults_examples_and_vocabulary() {
+    let model = Model::copy("sd1");
+    fs::write(
+        model.path("scumble.json"),
+        r#"{"defaults": {"steps": 12, "guidance_scale": 2.5, "scheduler": "euler_ancestral"},
+            "examples": ["a fox"], "vocabulary": "vocabulary.json"}"#,
+    )
+    .unwrap();
+    fs::write(model.path("vocabulary.json"), r#"{"objects": ["fox"]}"#).unwrap();
+    let describe = || Pipeline::describe(&ModelFiles::folder(model.folder.path()).unwrap());
+    let description = describe().unwrap();
+    assert_eq!((description.steps, description.guidance_scale), (12, 2.5));
+    assert_eq!(description.scheduler.name(), "euler_ancestral");
+    assert_eq!(description.examples, ["a fox"]);
+    assert_eq!(description.vocabulary, Some(json!({"objects": ["fox"]})));
+    fs::remove_file(model.path("vocabulary.json")).unwrap();
+    let error = describe().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::MissingFile);
+    model.edit_json("scumble.json", |settings| {
+        settings["defaults"]["scheduler"] = json!("plms")
+    });
+    assert!(describe().unwrap_err().to_string().contains("plms"));
+}

@@ -1,0 +1,291 @@
+//! What drawing promises whatever the model.
+
+use std::ops::ControlFlow;
+
+use scumble_diffusion::{
+    DeviceChoice, ErrorKind, Family, ModelFiles, Noise, Pipeline, Report, RgbImage, SchedulerKind,
+    TextToImage,
+};
+
+mod common;
+
+use common::{golden_folder, tiny_params, tiny_pipeline};
+
+fn images(pipeline: &Pipeline, params: &TextToImage) -> Vec<(u64, RgbImage)> {
+    let mut images = Vec::new();
+    pipeline
+        .text_to_image(params, &mut |report| {
+            if let Report::Image { index, seed, image } = report {
+                assert_eq!(index, images.len());
+                images.push((seed, image));
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    images
+}
+
+#[test]
+fn image_n_of_a_batch_is_bit_for_bit_the_single_image_of_seed_plus_n() {
+    for (model, scheduler) in [
+        ("sd1", SchedulerKind::EulerAncestral),
+        ("sd2", SchedulerKind::Dpmpp2mKarras),
+        ("sdxl", SchedulerKind::Euler),
+    ] {
+        let pipeline = tiny_pipeline(model);
+        for seed in [40, u64::MAX] {
+            let single = TextToImage {
+                seed,
+                ..tiny_params(scheduler)
+            };
+            let batch = images(
+                &pipeline,
+                &TextToImage {
+                    n: 3,
+                    ..single.clone()
+                },
+            );
+            assert_eq!(batch.len(), 3);
+            for (offset, (image_seed, image)) in (0..).zip(&batch) {
+                let seed = seed.wrapping_add(offset);
+                assert_eq!(*image_seed, seed);
+                let alone = images(
+                    &pipeline,
+                    &TextToImage {
+                        seed,
+                        ..single.clone()
+                    },
+                );
+                assert!(alone[0].1 == *image, "{model} {scheduler} image {offset}");
+            }
+            assert_ne!(batch[0].1, batch[1].1, "seeds make a difference");
+        }
+    }
+}
+
+#[test]
+fn the_prompt_the_negative_prompt_and_guidance_change_the_image() {
+    for model in ["sd1", "sd2", "sdxl"] {
+        let pipeline = tiny_pipeline(model);
+        let params = tiny_params(SchedulerKind::Ddim);
+        let draw = |params: TextToImage| images(&pipeline, &params).remove(0).1;
+        let base = draw(params.clone());
+        assert_eq!((base.width, base.height), (32, 32));
+        assert_eq!(base.pixels.len(), 32 * 32 * 3);
+        assert_eq!(
+            base,
+            draw(params.clone()),
+            "the same request, the same pixels"
+        );
+        for other in [
+            TextToImage {
+                prompt: "and the cat".into(),
+                ..params.clone()
+            },
+            TextToImage {
+                negative_prompt: "a cat".into(),
+                ..params.clone()
+            },
+            TextToImage {
+                guidance_scale: 1.0,
+                ..params.clone()
+            },
+            TextToImage {
+                steps: 7,
+                ..params.clone()
+            },
+        ] {
+            assert_ne!(base, draw(other.clone()), "{model} {other:?}");
+        }
+    }
+}
+
+#[test]
+fn breaking_in_a_report_stops_within_that_step() {
+    let pipeline = tiny_pipeline("sd1");
+    let params = TextToImage {
+        n: 2,
+        ..tiny_params(SchedulerKind::Dpmpp2m)
+    };
+    let mut steps = 0;
+    let error = pipeline
+        .text_to_image(&params, &mut |report| match report {
+            Report::Step {
+                image: 1, step: 3, ..
+            } => {
+                steps += 1;
+                ControlFlow::Break(())
+            }
+            Report::Step { .. } => {
+                steps += 1;
+                ControlFlow::Continue(())
+            }
+            Report::Encoded | Report::Image { .. } => ControlFlow::Continue(()),
+        })
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Stopped { step: 3 });
+    assert_eq!(steps, params.steps + 3, "nothing came after the break");
+    let error = pipeline
+        .text_to_image(&params, &mut |_| ControlFlow::Break(()))
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Stopped { step: 0 });
+}
+
+#[test]
+fn previews_have_the_images_size_and_come_to_look_like_it() {
+    for model in ["sd1", "sd2", "sdxl"] {
+        let pipeline = tiny_pipeline(model);
+        let mut previews = Vec::new();
+        let mut image = None;
+        pipeline
+            .text_to_image(&tiny_params(SchedulerKind::Euler), &mut |report| {
+                match report {
+                    Report::Step { preview, .. } => previews.push(preview.render().unwrap()),
+                    Report::Image {
+                        image: finished, ..
+                    } => image = Some(finished),
+                    Report::Encoded => {}
+                }
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        let image = image.unwrap();
+        assert_eq!(previews.len(), 6);
+        assert!(
+            previews
+                .iter()
+                .all(|preview| (preview.width, preview.height) == (32, 32))
+        );
+        assert_ne!(previews[0], previews[5]);
+        assert_eq!(previews[5].pixels.len(), image.pixels.len());
+    }
+}
+
+#[test]
+fn parameters_out_of_bounds_are_named_with_their_bound() {
+    let pipeline = tiny_pipeline("sd1");
+    let params = tiny_params(SchedulerKind::Ddim);
+    for (params, message) in [
+        (
+            TextToImage {
+                width: 33,
+                ..params.clone()
+            },
+            "width must be a multiple of 4 in 16..=64, got 33",
+        ),
+        (
+            TextToImage {
+                height: 128,
+                ..params.clone()
+            },
+            "height must be a multiple of 4 in 16..=64, got 128",
+        ),
+        (
+            TextToImage {
+                steps: 0,
+                ..params.clone()
+            },
+            "steps must be 1..=1000, got 0",
+        ),
+        (
+            TextToImage {
+                n: 0,
+                ..params.clone()
+            },
+            "n must be at least 1, got 0",
+        ),
+        (
+            TextToImage {
+                guidance_scale: f64::NAN,
+                ..params.clone()
+            },
+            "guidance_scale must be 0 or more, got NaN",
+        ),
+    ] {
+        let error = pipeline
+            .text_to_image(&params, &mut |_| panic!("nothing was to be drawn"))
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidParameter);
+        assert_eq!(error.to_string(), message);
+    }
+}
+
+#[test]
+fn noise_that_is_not_finite_is_an_error_and_the_pipeline_draws_on() {
+    struct Broken;
+    impl Noise for Broken {
+        fn draw(&mut self, count: usize) -> Vec<f32> {
+            vec![f32::NAN; count]
+        }
+    }
+    let pipeline = tiny_pipeline("sd1");
+    let params = tiny_params(SchedulerKind::Ddim);
+    let error = pipeline
+        .text_to_image_with_noise(&params, &mut |_| Box::new(Broken), &mut |_| {
+            ControlFlow::Continue(())
+        })
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFinite);
+    assert_eq!(images(&pipeline, &params).len(), 1);
+}
+
+#[test]
+fn long_prompts_are_counted_and_reported_as_cut() {
+    let pipeline = tiny_pipeline("sd2");
+    let short = pipeline.tokenize("the red fox").unwrap();
+    assert!(!short.truncated);
+    assert_eq!(short.chunk_tokens, 14);
+    let long = pipeline.tokenize(&"the ".repeat(20)).unwrap();
+    assert_eq!((long.tokens, long.truncated), (20, true));
+    let fits = pipeline.tokenize(&"the ".repeat(14)).unwrap();
+    assert_eq!((fits.tokens, fits.truncated), (14, false));
+}
+
+#[test]
+fn a_model_is_described_by_its_configs_alone() {
+    let expected = [
+        ("sd1", Family::Sd1, SchedulerKind::Dpmpp2m, 4),
+        ("sd2", Family::Sd2, SchedulerKind::Ddim, 4),
+        ("sdxl", Family::Sdxl, SchedulerKind::Euler, 4),
+    ];
+    for (name, family, scheduler, multiple) in expected {
+        let files = ModelFiles::folder(golden_folder().join(name)).unwrap();
+        let description = Pipeline::describe(&files).unwrap();
+        assert_eq!(description.family, family);
+        assert_eq!(description.family.to_string(), name);
+        assert_eq!(description.scheduler, scheduler);
+        assert_eq!(description.dimension_multiple, multiple);
+        assert_eq!((description.width, description.height), (32, 32));
+        assert_eq!(description.prompt_tokens, 16);
+    }
+}
+
+#[test]
+fn embedded_files_draw_the_same_pixels_as_a_folder() {
+    let folder = golden_folder().join("sd1");
+    let mut files: Vec<(&'static str, &'static [u8])> = Vec::new();
+    let mut folders = vec![folder.clone()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let name = path
+                .strip_prefix(&folder)
+                .unwrap()
+                .to_string_lossy()
+                .replace('\\', "/");
+            files.push((name.leak(), std::fs::read(&path).unwrap().leak()));
+        }
+    }
+    let embedded = ModelFiles::embedded(files.leak());
+    let device = DeviceChoice::Cpu.open().unwrap();
+    let pipeline = Pipeline::load(&embedded, &device).unwrap();
+    let params = tiny_params(SchedulerKind::Dpmpp2m);
+    assert_eq!(
+        images(&pipeline, &params),
+        images(&tiny_pipeline("sd1"), &params)
+    );
+}

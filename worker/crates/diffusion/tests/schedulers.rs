@@ -1,0 +1,208 @@
+//! The schedulers against diffusers, apart from any model: tables and walks for every option of the configs.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use scumble_diffusion::schedulers::{SchedulerConfig, scheduler};
+use scumble_diffusion::{Device, ErrorKind, Noise, SchedulerKind, Tensor};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+mod common;
+
+use common::GoldenNoise;
+
+/// Of a table's entry, and of a whole walk's end.
+const TABLE_TOLERANCE: f64 = 1e-6;
+const WALK_TOLERANCE: f64 = 1e-5;
+
+#[derive(Deserialize)]
+struct Golden {
+    configs: BTreeMap<String, Map<String, Value>>,
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    config: String,
+    scheduler: String,
+    steps: usize,
+    timesteps: Vec<f64>,
+    sigmas: Option<Vec<f64>>,
+    init_noise_sigma: f64,
+    walk: Option<Vec<f64>>,
+}
+
+fn golden() -> Golden {
+    let path = common::golden_folder().join("schedulers.json");
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// The config as `from_config` of the kind's own class would see it.
+fn config(fields: &Map<String, Value>) -> SchedulerConfig {
+    SchedulerConfig::from_json(&Value::Object(fields.clone())).unwrap()
+}
+
+fn relative(got: f64, wanted: f64) -> f64 {
+    if got == wanted {
+        0.0
+    } else {
+        (got - wanted).abs() / wanted.abs().max(1e-3)
+    }
+}
+
+#[test]
+fn timesteps_and_sigmas_are_the_references() {
+    let golden = golden();
+    let mut worst = (0.0, String::new());
+    for case in &golden.cases {
+        let kind: SchedulerKind = case.scheduler.parse().unwrap();
+        let scheduler =
+            scheduler(kind, &config(&golden.configs[&case.config]), case.steps).unwrap();
+        let name = format!("{} {} {}", case.config, case.scheduler, case.steps);
+        let mut compare = |what: &str, got: &[f64], wanted: &[f64]| {
+            assert_eq!(got.len(), wanted.len(), "{name} {what}");
+            for (got, wanted) in got.iter().zip(wanted) {
+                let error = relative(*got, *wanted);
+                assert!(
+                    error <= TABLE_TOLERANCE,
+                    "{name} {what}: {got} instead of {wanted}"
+                );
+                if error > worst.0 {
+                    worst = (error, format!("{name} {what}"));
+                }
+            }
+        };
+        compare("timesteps", scheduler.timesteps(), &case.timesteps);
+        compare(
+            "init_noise_sigma",
+            &[scheduler.init_noise_sigma()],
+            &[case.init_noise_sigma],
+        );
+        if let Some(sigmas) = &case.sigmas {
+            compare("sigmas", scheduler.sigmas(), sigmas);
+        }
+    }
+    println!(
+        "{} tables, worst {:.1e} at {}",
+        golden.cases.len(),
+        worst.0,
+        worst.1
+    );
+}
+
+#[test]
+fn walks_end_where_the_references_do() {
+    let golden = golden();
+    let mut worst = (0.0, String::new());
+    let mut count = 0;
+    for case in &golden.cases {
+        let Some(wanted) = &case.walk else { continue };
+        let kind: SchedulerKind = case.scheduler.parse().unwrap();
+        let mut scheduler =
+            scheduler(kind, &config(&golden.configs[&case.config]), case.steps).unwrap();
+        let start = Tensor::new(&[1.5f32, -0.5, 0.25, -2.0], &Device::Cpu)
+            .unwrap()
+            .reshape((1, 1, 2, 2))
+            .unwrap();
+        let mut sample = (start * scheduler.init_noise_sigma()).unwrap();
+        let mut noise = GoldenNoise::from_stream(5, 1);
+        for index in 0..case.steps {
+            let input = (&sample * scheduler.model_input_scale(index)).unwrap();
+            let output = ((input * 0.3).unwrap() - 0.2).unwrap();
+            let noise = Tensor::from_vec(noise.draw(4), (1, 1, 2, 2), &Device::Cpu).unwrap();
+            sample = scheduler
+                .step(index, &output, &sample, Some(&noise))
+                .unwrap()
+                .latents;
+        }
+        let got: Vec<f32> = sample.flatten_all().unwrap().to_vec1().unwrap();
+        let largest = wanted
+            .iter()
+            .fold(0f64, |largest, value| largest.max(value.abs()));
+        for (got, wanted) in got.iter().zip(wanted) {
+            let error = (f64::from(*got) - wanted).abs() / largest;
+            let name = format!("{} {} {}", case.config, case.scheduler, case.steps);
+            assert!(error <= WALK_TOLERANCE, "{name}: {got} instead of {wanted}");
+            if error > worst.0 {
+                worst = (error, name);
+            }
+        }
+        count += 1;
+    }
+    println!("{count} walks, worst {:.1e} at {}", worst.0, worst.1);
+}
+
+#[test]
+fn names_labels_and_aliases_all_parse_to_their_kind() {
+    for kind in SchedulerKind::all() {
+        assert_eq!(kind.name().parse::<SchedulerKind>().unwrap(), kind);
+        for alias in kind.aliases() {
+            assert_eq!(alias.parse::<SchedulerKind>().unwrap(), kind, "{alias}");
+        }
+    }
+    assert_eq!(
+        "Euler a".parse::<SchedulerKind>().unwrap(),
+        SchedulerKind::EulerAncestral
+    );
+    let error = "plms".parse::<SchedulerKind>().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidParameter);
+    assert!(error.to_string().contains("dpmpp_2m_karras"), "{error}");
+}
+
+#[test]
+fn steps_beyond_training_and_none_at_all_are_refused() {
+    let config = SchedulerConfig::from_json(
+        &json!({"_class_name": "DDIMScheduler", "num_train_timesteps": 100}),
+    )
+    .unwrap();
+    for kind in SchedulerKind::all() {
+        for steps in [0, 101] {
+            let error = scheduler(kind, &config, steps).err().unwrap();
+            assert_eq!(
+                error.to_string(),
+                format!("steps must be 1..=100, got {steps}")
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn every_walk_is_finite_and_its_timesteps_fall_within_training(
+        steps in 1usize..=150,
+        beta_schedule in prop::sample::select(vec!["linear", "scaled_linear", "squaredcos_cap_v2"]),
+        spacing in prop::sample::select(vec!["leading", "trailing", "linspace"]),
+        prediction in prop::sample::select(vec!["epsilon", "v_prediction"]),
+        offset in 0usize..=1,
+    ) {
+        let config = SchedulerConfig::from_json(&json!({
+            "_class_name": "DDIMScheduler", "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": false,
+            "beta_schedule": beta_schedule, "timestep_spacing": spacing, "prediction_type": prediction,
+            "steps_offset": offset,
+        })).unwrap();
+        for kind in SchedulerKind::all() {
+            let mut scheduler = scheduler(kind, &config, steps).unwrap();
+            let timesteps = scheduler.timesteps().to_vec();
+            prop_assert_eq!(timesteps.len(), steps);
+            prop_assert_eq!(scheduler.sigmas().len(), steps + 1);
+            prop_assert!(timesteps.iter().all(|timestep| (0.0..=999.0).contains(timestep)));
+            prop_assert!(timesteps.windows(2).all(|pair| pair[0] >= pair[1]));
+            let mut sample = Tensor::new(&[[[[1f32, -1.0]]]], &Device::Cpu).unwrap();
+            sample = (sample * scheduler.init_noise_sigma()).unwrap();
+            let mut noise = GoldenNoise::from_stream(1, 1);
+            for index in 0..steps {
+                let output = ((&sample * scheduler.model_input_scale(index)).unwrap() * 0.5).unwrap();
+                let noise = Tensor::from_vec(noise.draw(2), (1, 1, 1, 2), &Device::Cpu).unwrap();
+                let step = scheduler.step(index, &output, &sample, Some(&noise)).unwrap();
+                sample = step.latents;
+                for tensor in [&sample, &step.denoised] {
+                    let values: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
+                    prop_assert!(values.iter().all(|value| value.is_finite()), "{} step {}", kind, index);
+                }
+            }
+        }
+    }
+}
