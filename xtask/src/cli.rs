@@ -129,7 +129,7 @@ impl Command {
             Self::BuildUi => build::ui(workspace),
             Self::Generate { check: true } => generate::check(workspace),
             Self::Generate { check: false } => generate::write(workspace),
-            Self::Package => packages::pack(workspace).map(|_| ()),
+            Self::Package => packages::pack(workspace),
             Self::Golden(arguments) => python::golden(workspace, &arguments),
             Self::Pocket(arguments) => python::pocket(workspace, &arguments),
         }

@@ -41,13 +41,6 @@ pub(crate) fn require_free(port: u16) -> Result<()> {
     }
 }
 
-/// A port that is free now.
-pub(crate) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
-}
-
 impl Server {
     /// Starts `binary` on the loopback and waits until it takes jobs.
     pub(crate) fn start(binary: &Path, port: u16, data: &Path) -> Result<Self> {
@@ -185,6 +178,6 @@ mod tests {
 
     #[test]
     fn a_free_port_passes() {
-        require_free(free_port().expect("port")).expect("free");
+        require_free(0).expect("the system finds one");
     }
 }

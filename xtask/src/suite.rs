@@ -1,7 +1,7 @@
 //! Every test of every language, in the order of what fails quickest.
 
 use crate::{
-    boundaries, build, generate, packages,
+    boundaries, build, generate,
     setup::{self, WasmSource},
     task::Task,
     workspace::Workspace,
@@ -103,14 +103,14 @@ const STAGES: [Stage; 15] = [
         },
     },
     Stage {
-        name: "packed packages on a real worker",
-        again: "cargo xtask test",
-        run: packages::test_packed,
-    },
-    Stage {
         name: "end to end in Chromium",
         again: "npm test -w e2e (in ui, with SCUMBLE_BIN and CHROMIUM_PATH)",
-        run: end_to_end,
+        run: |workspace| on_a_real_worker(workspace, "npm", &["test", "-w", "e2e"], "ui"),
+    },
+    Stage {
+        name: "the examples, with the packed packages",
+        again: "node run.mjs (in examples, with SCUMBLE_BIN and CHROMIUM_PATH)",
+        run: |workspace| on_a_real_worker(workspace, "node", &["run.mjs"], "examples"),
     },
 ];
 
@@ -171,13 +171,19 @@ fn lint_packages(workspace: &Workspace) -> Result<()> {
     )
 }
 
-fn end_to_end(workspace: &Workspace) -> Result<()> {
+/// A command in one of our folders that starts our worker and a browser by itself.
+fn on_a_real_worker(
+    workspace: &Workspace,
+    program: &str,
+    arguments: &[&str],
+    folder: &str,
+) -> Result<()> {
     let binary = build::worker(workspace, false)?;
-    Task::new("npm")
-        .args(["test", "--workspace", "e2e"])
+    Task::new(program)
+        .args(arguments)
         .env("SCUMBLE_BIN", binary)
         .env("CHROMIUM_PATH", setup::chromium()?)
-        .folder(&workspace.ui())
+        .folder(&workspace.root().join(folder))
         .run()
 }
 
