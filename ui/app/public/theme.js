@@ -1,3 +1,4 @@
+/* global document, localStorage */
 // Runs before the first paint, so that a remembered theme never flashes the other one.
 // A file of its own because the page's policy forbids inline scripts.
 try {

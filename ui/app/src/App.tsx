@@ -47,7 +47,9 @@ export function App() {
   const errors: FieldErrors =
     error === null || wrongField === undefined ? {} : { [wrongField]: sentence(error.message) };
 
-  useEffect(() => storeSettings(settings), [settings]);
+  useEffect(() => {
+    storeSettings(settings);
+  }, [settings]);
 
   useEffect(() => {
     if (isJobUnreachable) reportAway();
@@ -61,11 +63,13 @@ export function App() {
   }, [percent]);
 
   // The field at fault may be folded away; it is opened first and focused once it can be.
+  const [seenError, setSeenError] = useState(error);
+  if (error !== seenError) {
+    setSeenError(error);
+    if (wrongField !== undefined && wrongField !== "prompt") setSettingsOpen(true);
+  }
   useEffect(() => {
-    if (wrongField === undefined) return;
-    if (wrongField !== "prompt") setSettingsOpen(true);
-    const focus = requestAnimationFrame(() => document.getElementById(fieldId(wrongField))?.focus());
-    return () => cancelAnimationFrame(focus);
+    if (wrongField !== undefined) document.getElementById(fieldId(wrongField))?.focus();
   }, [wrongField, error]);
 
   /** The worker is back: take up what its absence broke off. */
@@ -129,7 +133,9 @@ export function App() {
           onChange={change}
           onReset={resetSettings}
           onSettingsToggle={setSettingsOpen}
-          onDraw={() => draw(settings)}
+          onDraw={() => {
+            draw(settings);
+          }}
           onExample={drawPrompt}
           onCancel={() => void drawing.cancel()}
         />
@@ -156,11 +162,15 @@ export function App() {
               ? {
                   preview: drawing.preview?.src ?? null,
                   isShown: isDrawingShown,
-                  onShow: () => setView({ of: "job", index: 0 }),
+                  onShow: () => {
+                    setView({ of: "job", index: 0 });
+                  },
                 }
               : undefined
           }
-          onShow={(picture) => setView({ of: "picture", id: picture.id })}
+          onShow={(picture) => {
+            setView({ of: "picture", id: picture.id });
+          }}
         />
       </main>
     </div>

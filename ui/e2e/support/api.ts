@@ -13,6 +13,18 @@ export interface JobEvent {
   step?: number;
 }
 
+export interface Model {
+  id: string;
+  defaults: { width: number; height: number; steps: number };
+}
+
+/** The model that draws when a job names none. */
+export async function defaultModel(request: APIRequestContext, url: string): Promise<Model> {
+  const response = await request.get(`${url}/v1/models`);
+  const { data } = (await response.json()) as { data: [Model, ...Model[]] };
+  return data[0];
+}
+
 export async function job(request: APIRequestContext, url: string, id: string): Promise<Job> {
   const response = await request.get(`${url}/v1/jobs/${id}`);
   return (await response.json()) as Job;

@@ -2,37 +2,46 @@ import { expect, test as base } from "@playwright/test";
 import { Studio } from "./studio";
 import { WorkerProcess } from "./worker";
 
-interface Fixtures {
+interface TestFixtures {
   studio: Studio;
   /** Names console errors that a test causes on purpose: Chromium reports every refused request there. */
   expectConsole: (message: RegExp) => void;
 }
 
-export const test = base.extend<Fixtures, { worker: WorkerProcess }>({
+interface WorkerFixtures {
+  /** The worker that the tests share; those that stop theirs start their own. */
+  worker: WorkerProcess;
+}
+
+export const test = base.extend<TestFixtures, WorkerFixtures>({
   worker: [
-    async ({}, use) => {
+    // eslint-disable-next-line no-empty-pattern -- Playwright reads what a fixture needs off this pattern.
+    async ({}, provide) => {
       const worker = await WorkerProcess.start();
-      await use(worker);
+      await provide(worker);
       await worker.dispose();
     },
     { scope: "worker" },
   ],
-  baseURL: async ({ worker }, use) => use(worker.url),
-  expectConsole: async ({ page }, use) => {
-    const expected: RegExp[] = [];
-    const errors: string[] = [];
-    page.on("console", (message) => {
-      if (message.type() === "error" || message.type() === "warning") errors.push(message.text());
-    });
-    page.on("pageerror", (error) => errors.push(String(error)));
-    await use((message) => expected.push(message));
-    const unexpected = errors.filter((error) => !expected.some((pattern) => pattern.test(error)));
-    expect(unexpected, "the console stays empty").toEqual([]);
+  baseURL: async ({ worker }, provide) => {
+    await provide(worker.url);
   },
-  studio: async ({ page, expectConsole }, use) => {
-    // Named here so that every test that opens the studio also watches its console.
-    void expectConsole;
-    await use(new Studio(page));
+  expectConsole: [
+    async ({ page }, provide) => {
+      const expected: RegExp[] = [];
+      const errors: string[] = [];
+      page.on("console", (message) => {
+        if (message.type() === "error" || message.type() === "warning") errors.push(message.text());
+      });
+      page.on("pageerror", (error) => errors.push(String(error)));
+      await provide((message) => expected.push(message));
+      const unexpected = errors.filter((error) => !expected.some((pattern) => pattern.test(error)));
+      expect(unexpected, "the console stays empty").toEqual([]);
+    },
+    { auto: true },
+  ],
+  studio: async ({ page }, provide) => {
+    await provide(new Studio(page));
   },
 });
 

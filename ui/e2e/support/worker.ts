@@ -39,7 +39,9 @@ export class WorkerProcess {
     this.#output = "";
     const failed = new Promise<never>((_, reject) => {
       child.once("error", reject);
-      child.once("exit", (code) => reject(new Error(`the worker ended with ${code}:\n${this.#output}`)));
+      child.once("exit", (code) => {
+        reject(new Error(`the worker ended with ${code}:\n${this.#output}`));
+      });
     });
     // An exit after the start is a stop that a test asked for.
     failed.catch(() => undefined);

@@ -1,4 +1,4 @@
-import { events, job } from "../support/api";
+import { defaultModel, events, job } from "../support/api";
 import { expect, test } from "../support/test";
 
 test("a typed prompt becomes a picture of the right size and background, seen to grow", async ({
@@ -19,7 +19,7 @@ test("a typed prompt becomes a picture of the right size and background, seen to
   expect(steps).toEqual([...steps].sort((left, right) => left - right));
   expect(stepsWithPreview.some((step) => step < 60)).toBe(true);
 
-  const [model] = (await (await request.get(`${worker.url}/v1/models`)).json()).data;
+  const model = await defaultModel(request, worker.url);
   const picture = await studio.downloaded();
   expect(picture).toEqual({
     width: model.defaults.width,

@@ -1,4 +1,4 @@
-import { useState, type FormEvent, type KeyboardEvent, type MouseEvent } from "react";
+import { useState, type KeyboardEvent, type MouseEvent, type SyntheticEvent } from "react";
 import type { Model, Scheduler } from "@scumble/sdk";
 import { Field, errorAttributes } from "../ui/Field";
 import { AlertIcon, StopIcon } from "../ui/icons";
@@ -33,7 +33,7 @@ const examplesMax = 5;
 export function Composer(props: ComposerProps) {
   const { model, isDrawing } = props;
 
-  function submit(event: FormEvent): void {
+  function submit(event: SyntheticEvent): void {
     event.preventDefault();
     if (!isDrawing) props.onDraw();
   }
@@ -72,7 +72,13 @@ export function Composer(props: ComposerProps) {
         <ul className="chips" aria-label="Examples to draw">
           {model.examples.slice(0, examplesMax).map((example) => (
             <li key={example}>
-              <button type="button" className="chip" onClick={() => props.onExample(example)}>
+              <button
+                type="button"
+                className="chip"
+                onClick={() => {
+                  props.onExample(example);
+                }}
+              >
                 {example}
               </button>
             </li>
@@ -100,7 +106,9 @@ function Prompt({ settings, model, errors, onChange }: ComposerProps) {
       className="words-toggle"
       aria-expanded={isListOpen}
       aria-controls="words"
-      onClick={() => setListOpen(!isListOpen)}
+      onClick={() => {
+        setListOpen(!isListOpen);
+      }}
     >
       Words it knows
     </button>
@@ -115,7 +123,9 @@ function Prompt({ settings, model, errors, onChange }: ComposerProps) {
           value={settings.prompt}
           placeholder="What would you like to see?"
           autoComplete="off"
-          onChange={(event) => onChange("prompt", event.target.value)}
+          onChange={(event) => {
+            onChange("prompt", event.target.value);
+          }}
           {...errorAttributes(id, errors.prompt)}
         />
       </Field>

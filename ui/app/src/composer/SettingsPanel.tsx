@@ -37,7 +37,9 @@ export function SettingsPanel(props: SettingsPanelProps) {
           className="settings-toggle"
           aria-expanded={props.isSettingsOpen}
           aria-controls="settings-fields"
-          onClick={() => props.onSettingsToggle(!props.isSettingsOpen)}
+          onClick={() => {
+            props.onSettingsToggle(!props.isSettingsOpen);
+          }}
         >
           Settings
           <span className="settings-summary">
@@ -52,7 +54,9 @@ export function SettingsPanel(props: SettingsPanelProps) {
             <select
               id={fieldId("model")}
               value={shown("model")}
-              onChange={(event) => onChange("model", event.target.value)}
+              onChange={(event) => {
+                onChange("model", event.target.value);
+              }}
               {...errorAttributes(fieldId("model"), errors.model)}
             >
               {models.map((other) => (
@@ -68,7 +72,9 @@ export function SettingsPanel(props: SettingsPanelProps) {
             value={settings.negativePrompt}
             placeholder="What to steer away from"
             autoComplete="off"
-            onChange={(event) => onChange("negativePrompt", event.target.value)}
+            onChange={(event) => {
+              onChange("negativePrompt", event.target.value);
+            }}
             {...errorAttributes(fieldId("negativePrompt"), errors.negativePrompt)}
           />
         </Field>
@@ -79,7 +85,9 @@ export function SettingsPanel(props: SettingsPanelProps) {
           <select
             id={fieldId("scheduler")}
             value={shown("scheduler")}
-            onChange={(event) => onChange("scheduler", event.target.value)}
+            onChange={(event) => {
+              onChange("scheduler", event.target.value);
+            }}
             {...errorAttributes(fieldId("scheduler"), errors.scheduler)}
           >
             {schedulers.map((scheduler) => (
@@ -141,7 +149,9 @@ function NumberField({
           max={maximum}
           step={step}
           value={value === "" ? modelValue(name, model) : value}
-          onChange={(event) => onChange(name, event.target.value)}
+          onChange={(event) => {
+            onChange(name, event.target.value);
+          }}
         />
         <input
           id={id}
@@ -152,8 +162,12 @@ function NumberField({
           step={step}
           value={value}
           placeholder={modelValue(name, model)}
-          onChange={(event) => onChange(name, event.target.value)}
-          onBlur={() => value === "" && onChange(name, undefined)}
+          onChange={(event) => {
+            onChange(name, event.target.value);
+          }}
+          onBlur={() => {
+            if (value === "") onChange(name, undefined);
+          }}
           {...errorAttributes(id, errors[name])}
         />
       </div>
@@ -202,8 +216,12 @@ function SizeField({ settings, model, errors, onChange }: SettingFieldProps) {
             step={limits?.[name].multiple}
             value={shownValue(settings, name, model)}
             placeholder={modelValue(name, model)}
-            onChange={(event) => onChange(name, event.target.value)}
-            onBlur={(event) => event.target.value === "" && onChange(name, undefined)}
+            onChange={(event) => {
+              onChange(name, event.target.value);
+            }}
+            onBlur={(event) => {
+              if (event.target.value === "") onChange(name, undefined);
+            }}
             {...errorAttributes(fieldId(name), errors[name])}
           />
         </Field>
@@ -240,7 +258,9 @@ function SeedField({
           autoComplete="off"
           value={settings.seed}
           placeholder="Random"
-          onChange={(event) => onChange("seed", event.target.value.trim())}
+          onChange={(event) => {
+            onChange("seed", event.target.value.trim());
+          }}
           {...errorAttributes(id, errors.seed)}
         />
         <button
@@ -249,7 +269,9 @@ function SeedField({
           aria-pressed={isLocked}
           aria-label="Keep the seed"
           title={isLocked ? "Let the seed change again" : "Keep the seed"}
-          onClick={() => onChange("seed", isLocked ? "" : (shownSeed ?? randomSeed()))}
+          onClick={() => {
+            onChange("seed", isLocked ? "" : (shownSeed ?? randomSeed()));
+          }}
         >
           {isLocked ? <LockIcon /> : <UnlockIcon />}
         </button>
@@ -258,7 +280,9 @@ function SeedField({
           className="button-icon"
           aria-label="Throw a new seed"
           title="Throw a new seed"
-          onClick={() => onChange("seed", randomSeed())}
+          onClick={() => {
+            onChange("seed", randomSeed());
+          }}
         >
           <DiceIcon />
         </button>
@@ -274,8 +298,9 @@ function BatchField({ settings, model, errors, onChange }: SettingFieldProps) {
   const id = fieldId("n");
   const value = shownValue(settings, "n", model);
   const count = Number(value);
-  const stepTo = (next: number): void =>
+  const stepTo = (next: number): void => {
     onChange("n", String(Math.min(Math.max(next, batchMinimum), batchMaximum)));
+  };
   return (
     <Field id={id} label="Pictures" error={errors.n} className="field-row">
       <div className="stepper">
@@ -284,7 +309,9 @@ function BatchField({ settings, model, errors, onChange }: SettingFieldProps) {
           className="button-icon"
           aria-label="One picture fewer"
           disabled={count <= batchMinimum}
-          onClick={() => stepTo(count - 1)}
+          onClick={() => {
+            stepTo(count - 1);
+          }}
         >
           <MinusIcon />
         </button>
@@ -296,8 +323,12 @@ function BatchField({ settings, model, errors, onChange }: SettingFieldProps) {
           max={batchMaximum}
           value={value}
           placeholder={modelValue("n", model)}
-          onChange={(event) => onChange("n", event.target.value)}
-          onBlur={() => value === "" && onChange("n", undefined)}
+          onChange={(event) => {
+            onChange("n", event.target.value);
+          }}
+          onBlur={() => {
+            if (value === "") onChange("n", undefined);
+          }}
           {...errorAttributes(id, errors.n)}
         />
         <button
@@ -305,7 +336,9 @@ function BatchField({ settings, model, errors, onChange }: SettingFieldProps) {
           className="button-icon"
           aria-label="One picture more"
           disabled={count >= batchMaximum}
-          onClick={() => stepTo(count + 1)}
+          onClick={() => {
+            stepTo(count + 1);
+          }}
         >
           <PlusIcon />
         </button>

@@ -88,7 +88,7 @@ export function toRequest(settings: Settings, model: Model | undefined): Generat
     guidance_scale: numberIn(settings.guidanceScale),
     scheduler: textIn(settings.scheduler),
     n: numberIn(settings.n),
-    seed: settings.seed === "" ? undefined : seedIn(settings.seed),
+    seed: settings.seed === "" ? null : seedIn(settings.seed),
     preview: { every: previewInterval(steps) },
   };
 }
@@ -115,18 +115,19 @@ export function randomSeed(): string {
   return String(seed);
 }
 
-function previewInterval(steps: number | undefined): number {
+function previewInterval(steps: number | null): number {
   const interval = Math.round((steps ?? 0) / previewsPerImage);
   return Math.min(Math.max(1, interval), previewIntervalMax);
 }
 
-function textIn(text: string | undefined): string | undefined {
-  return text === "" ? undefined : text;
+/** What the field says; `null`, which leaves it to the worker, where it says nothing. */
+function textIn(text: string | undefined): string | null {
+  return text === undefined || text === "" ? null : text;
 }
 
-function numberIn(text: string | undefined): number | undefined {
+function numberIn(text: string | undefined): number | null {
   const value = Number(text);
-  return text === undefined || text.trim() === "" || !Number.isFinite(value) ? undefined : value;
+  return text === undefined || text.trim() === "" || !Number.isFinite(value) ? null : value;
 }
 
 /** Seeds reach 2^64-1: the large ones travel as text, and so does what is no number at all, for the worker to refuse. */

@@ -36,7 +36,9 @@ export function Strip({ pictures, shown, drawing, onShow }: StripProps) {
               aria-label={`${picture.request.prompt}, seed ${picture.seed}`}
               aria-current={picture.id === shown}
               title={picture.request.prompt}
-              onClick={() => onShow(picture)}
+              onClick={() => {
+                onShow(picture);
+              }}
             >
               <img src={picture.src} alt="" draggable={false} />
             </button>

@@ -35,7 +35,9 @@ export function Crossfade({ src, alt }: CrossfadeProps) {
           src={layer.src}
           alt={layer === top ? alt : ""}
           draggable={layer === top}
-          onAnimationEnd={() => dropBelow(layer.key)}
+          onAnimationEnd={() => {
+            dropBelow(layer.key);
+          }}
         />
       ))}
     </>

@@ -50,7 +50,9 @@ export function Easel({ tiles, width, height, prompt, isDrawing, isStale, select
             data-waiting={isDrawing && tile.src === undefined}
             aria-label={`Picture ${tile.index + 1} of ${tiles.length}`}
             aria-pressed={!isDrawing && tile.index === selected}
-            onClick={() => onSelect(tile.index)}
+            onClick={() => {
+              onSelect(tile.index);
+            }}
           >
             {picture}
           </button>

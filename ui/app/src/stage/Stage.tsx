@@ -13,7 +13,6 @@ import { Scumbles } from "./Scumbles";
 export type View = { of: "job"; index: number } | { of: "picture"; id: string };
 
 interface StageProps {
-  ref: Ref<HTMLElement>;
   drawing: Drawing;
   connection: Connection;
   view: View;
@@ -30,7 +29,7 @@ interface StageProps {
   onExample: (prompt: string) => void;
 }
 
-export function Stage(props: StageProps) {
+export function Stage({ ref, ...props }: StageProps & { ref: Ref<HTMLElement> }) {
   const { drawing, picture, view } = props;
   const isJobShown = view.of === "job";
   const isWaiting = drawing.isActive && isJobShown;
@@ -42,7 +41,7 @@ export function Stage(props: StageProps) {
   const style = { "--ratio": easelRatio(count, width, height) } as CSSProperties;
 
   return (
-    <section ref={props.ref} className="stage" aria-label="Picture">
+    <section ref={ref} className="stage" aria-label="Picture">
       <div className="frame" style={style}>
         {isEmpty ? (
           <EmptyCanvas example={props.example} onExample={props.onExample} />
@@ -55,7 +54,9 @@ export function Stage(props: StageProps) {
             isDrawing={isWaiting}
             isStale={isJobShown && isJobStale(props)}
             selected={isJobShown ? view.index : 0}
-            onSelect={(index) => props.onView({ of: "job", index })}
+            onSelect={(index) => {
+              props.onView({ of: "job", index });
+            }}
           />
         )}
         <div className="frame-foot">
@@ -65,7 +66,9 @@ export function Stage(props: StageProps) {
             <PictureLabel
               picture={picture}
               schedulers={props.schedulers}
-              onReuse={() => props.onReuse(picture)}
+              onReuse={() => {
+                props.onReuse(picture);
+              }}
             />
           ) : (
             <p className="frame-note">{endInWords(drawing, props.connection)}</p>
@@ -116,7 +119,13 @@ function EmptyCanvas({
       <h2>A primed canvas</h2>
       <p>Say what you would like to see, or begin with an example.</p>
       {example !== undefined && (
-        <button type="button" className="button" onClick={() => onExample(example)}>
+        <button
+          type="button"
+          className="button"
+          onClick={() => {
+            onExample(example);
+          }}
+        >
           Draw &ldquo;{example}&rdquo;
         </button>
       )}

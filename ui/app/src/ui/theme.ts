@@ -16,9 +16,13 @@ export function useTheme(): { theme: Theme; switchTheme: () => void } {
   const [theme, setTheme] = useState(current);
 
   useEffect(() => {
-    const follow = (): void => setTheme(current());
+    const follow = (): void => {
+      setTheme(current());
+    };
     systemIsDark.addEventListener("change", follow);
-    return () => systemIsDark.removeEventListener("change", follow);
+    return () => {
+      systemIsDark.removeEventListener("change", follow);
+    };
   }, []);
 
   function switchTheme(): void {

@@ -23,7 +23,9 @@ interface ConnectionOptions {
 export function useConnection({ isBusy, onReturn }: ConnectionOptions) {
   const [connection, setConnection] = useState<Connection>("unknown");
   const [round, setRound] = useState(0);
-  const checkNow = useCallback(() => setRound((current) => current + 1), []);
+  const checkNow = useCallback(() => {
+    setRound((current) => current + 1);
+  }, []);
   const latest = useRef({ onReturn, isAway: false });
   const reportAway = useCallback(() => {
     latest.current.isAway = true;

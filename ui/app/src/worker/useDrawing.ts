@@ -57,6 +57,9 @@ export function useDrawing(gallery: Gallery): Drawing {
     ...drawing,
     isActive: drawing.status === "submitting" || drawing.status === "queued" || drawing.status === "running",
     draw: (settings, model) => void drawing.generate(toRequest(settings, model)),
-    resume: () => (jobId === null ? drawing.reset() : void attach(jobId)),
+    resume: () => {
+      if (jobId === null) drawing.reset();
+      else void attach(jobId);
+    },
   };
 }
