@@ -152,14 +152,24 @@ pub(crate) fn ui(workspace: &Workspace) -> Result<()> {
     stamp.write()
 }
 
-/// The worker's binary, with the studio that `ui` built inside.
-pub(crate) fn worker(workspace: &Workspace, release: bool) -> Result<PathBuf> {
+/// The worker for users, with the studio that `ui` built inside.
+pub(crate) fn worker(workspace: &Workspace) -> Result<PathBuf> {
     Task::new("cargo")
-        .args(["build", "--package", "scumble-worker", "--bin", "scumble"])
-        .args(release.then_some("--release"))
+        .args(["build", "--release", "--package", "scumble-worker"])
+        .args(["--bin", "scumble"])
         .folder(workspace.root())
         .run()?;
-    Ok(workspace.worker_binary(if release { "release" } else { "debug" }))
+    Ok(workspace.worker_binary("release"))
+}
+
+/// The worker for tests. It is built together with them: alone it would want its dependencies with other features,
+/// and with that a second build of most of them.
+pub(crate) fn worker_for_tests(workspace: &Workspace) -> Result<PathBuf> {
+    Task::new("cargo")
+        .args(["build", "--workspace", "--bins", "--tests", "--locked"])
+        .folder(workspace.root())
+        .run()?;
+    Ok(workspace.worker_binary("debug"))
 }
 
 /// npm in one of our packages, with nothing of npm's own news.

@@ -51,7 +51,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     say("the React package and the studio");
     build::ui(workspace)?;
     say("the worker, in release (some minutes the first time)");
-    let binary = build::worker(workspace, true)?;
+    let binary = build::worker(workspace)?;
     let data = workspace
         .state()
         .join(if options.check { "demo-check" } else { "demo" });

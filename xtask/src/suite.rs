@@ -178,7 +178,7 @@ fn on_a_real_worker(
     arguments: &[&str],
     folder: &str,
 ) -> Result<()> {
-    let binary = build::worker(workspace, false)?;
+    let binary = build::worker_for_tests(workspace)?;
     Task::new(program)
         .args(arguments)
         .env("SCUMBLE_BIN", binary)
