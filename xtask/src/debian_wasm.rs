@@ -4,7 +4,7 @@
 //! The compiler is named to cargo by `RUSTC` on the wasm build alone; the user's toolchains are left as they are.
 
 use crate::{
-    setup::{WASM_TARGET, WasmCompiler, holds_core},
+    setup::{self, WASM_TARGET, WasmCompiler, holds_core},
     task::{Task, find},
     workspace::Workspace,
 };
@@ -102,12 +102,17 @@ struct Release {
 impl Release {
     /// What apt would install.
     fn candidate() -> Result<Self> {
-        let policy = Task::new("apt-cache")
-            .args(["policy", "rustc-web"])
-            .output()?;
-        let version = candidate_version(&policy)
-            .context("apt knows no rustc-web; `apt-get update` may help")?
-            .to_owned();
+        let policy = || {
+            Task::new("apt-cache")
+                .args(["policy", "rustc-web"])
+                .output()
+        };
+        let mut found = candidate_version(&policy()?).map(str::to_owned);
+        if found.is_none() && setup::is_root() {
+            setup::apt_get(&["update", "-qq"])?;
+            found = candidate_version(&policy()?).map(str::to_owned);
+        }
+        let version = found.context("apt knows no rustc-web; `apt-get update` may help")?;
         let rust = rust_version(&version).to_owned();
         let details = Task::new("apt-cache")
             .args([

@@ -225,34 +225,39 @@ pub(crate) fn chromium() -> Result<PathBuf> {
     if let Some(found) = installed_chromium() {
         return Ok(found);
     }
-    let is_root = cfg!(unix)
-        && Task::new("id")
-            .arg("-u")
-            .output()
-            .is_ok_and(|user| user == "0");
-    if !is_root || find("apt-get").is_none() {
+    if !is_root() || find("apt-get").is_none() {
         bail!(
             "the end-to-end tests need Chromium: install it (`sudo apt-get install chromium`) \
              or name one in CHROMIUM_PATH"
         );
     }
-    for arguments in [
-        &["update", "-qq"][..],
-        &[
-            "install",
-            "-y",
-            "-qq",
-            "--no-install-recommends",
-            "chromium",
-        ],
-    ] {
-        Task::new("apt-get")
-            .args(arguments)
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .niced()
-            .run()?;
-    }
+    apt_get(&["update", "-qq"])?;
+    apt_get(&[
+        "install",
+        "-y",
+        "-qq",
+        "--no-install-recommends",
+        "chromium",
+    ])?;
     installed_chromium().context("apt installed chromium, but there is no such program")
+}
+
+/// Whether we may install things for the whole system.
+pub(crate) fn is_root() -> bool {
+    cfg!(unix)
+        && Task::new("id")
+            .arg("-u")
+            .output()
+            .is_ok_and(|user| user == "0")
+}
+
+/// apt, asking nothing.
+pub(crate) fn apt_get(arguments: &[&str]) -> Result<()> {
+    Task::new("apt-get")
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .niced()
+        .run()
 }
 
 fn installed_chromium() -> Option<PathBuf> {
