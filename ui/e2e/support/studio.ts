@@ -9,6 +9,7 @@ export class Studio {
   readonly cancel: Locator;
   readonly settings: Locator;
   readonly steps: Locator;
+  readonly guidance: Locator;
   readonly pictures: Locator;
   readonly seed: Locator;
   readonly progress: Locator;
@@ -22,6 +23,7 @@ export class Studio {
     this.cancel = page.getByRole("button", { name: "Cancel", exact: true });
     this.settings = page.getByRole("button", { name: /^Settings/ });
     this.steps = page.getByLabel("Steps", { exact: true });
+    this.guidance = page.getByLabel("Guidance", { exact: true });
     this.pictures = page.getByLabel("Pictures", { exact: true });
     this.seed = page.getByLabel("Seed", { exact: true });
     this.progress = page.getByRole("progressbar", { name: "Drawing" });

@@ -15,6 +15,7 @@ test("a worker that goes away is missed, and found again when it is back", async
     await expect(page.getByText(/is ready$/)).toBeVisible();
     await worker.stop();
     await studio.prompt.fill("a fox on a green background");
+    await studio.guidance.fill("2.5");
     await studio.draw.click();
     await expect(page.getByText("The worker is away. Trying to reach it…")).toBeVisible();
     await expect(studio.prompt).toHaveValue("a fox on a green background");
@@ -40,6 +41,7 @@ test("a job that a crash broke off is finished after the restart, on the same pa
   try {
     await page.goto(worker.url);
     await studio.prompt.fill("a fox on a yellow background");
+    await studio.guidance.fill("2.5");
     await studio.steps.fill("150");
     await studio.draw.click();
     await studio.reachStep(10);

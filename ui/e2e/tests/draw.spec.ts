@@ -8,6 +8,7 @@ test("a typed prompt becomes a picture of the right size and background, seen to
 }) => {
   await studio.open();
   await studio.prompt.fill("a fox on a blue background");
+  await studio.guidance.fill("2.5");
   await studio.steps.fill("60");
   await studio.seed.fill("7");
   const seen = await studio.watchProgress();
@@ -74,6 +75,7 @@ test("the label says how the picture was made, and reusing it asks for the same 
 test("a batch shows its pictures side by side, each with its own seed", async ({ studio, page }) => {
   await studio.open();
   await studio.prompt.fill("a fox on a yellow background");
+  await studio.guidance.fill("2.5");
   await studio.steps.fill("10");
   await studio.seed.fill("40");
   await page.getByRole("button", { name: "One picture more" }).click();
@@ -115,8 +117,9 @@ test("a reload in the middle takes the job up again and sees it finish", async (
 }) => {
   await studio.open();
   await studio.prompt.fill("a fox on a purple background");
-  await studio.steps.fill("150");
-  await studio.pictures.fill("3");
+  await studio.guidance.fill("2.5");
+  await studio.steps.fill("80");
+  await studio.pictures.fill("2");
   await studio.draw.click();
   await studio.reachStep(5);
   const id = await studio.jobId();
@@ -128,6 +131,6 @@ test("a reload in the middle takes the job up again and sees it finish", async (
   await expect(studio.prompt).toHaveValue("a fox on a purple background");
   await expect(studio.download).toBeVisible();
   expect(await studio.jobId()).toBe(id);
-  await expect(studio.strip.getByRole("button")).toHaveCount(3);
+  await expect(studio.strip.getByRole("button")).toHaveCount(2);
   expect((await studio.downloaded()).borderColor).toBe("purple");
 });
