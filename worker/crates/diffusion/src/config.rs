@@ -114,7 +114,7 @@ impl Config {
             return Err(Error::config(
                 &self.file,
                 format_args!(
-                    "{field} must have {length} entries, one a block, got {}",
+                    "{field} must have {length} entries, as many as block_out_channels, got {}",
                     values.len()
                 ),
             ));

@@ -99,7 +99,13 @@ mod tests {
         assert_eq!(bits, RECORDED);
     }
 
-    const RECORDED: [u32; 5] = [0; 5];
+    const RECORDED: [u32; 5] = [
+        3_208_085_724,
+        1_042_254_206,
+        3_213_006_350,
+        1_078_145_997,
+        3_208_049_089,
+    ];
 
     #[test]
     fn streams_and_seeds_differ_and_are_standard_normal() {

@@ -12,9 +12,13 @@ mod common;
 
 use common::GoldenNoise;
 
-/// Of a table's entry, and of a whole walk's end.
+/// Of a table's entry.
 const TABLE_TOLERANCE: f64 = 1e-6;
+/// Of a walk's end.
 const WALK_TOLERANCE: f64 = 1e-5;
+/// Of a walk's start, whose rounding in single precision is still there at the end: with a rescaled schedule a walk
+/// goes from thousands to less than one.
+const START_TOLERANCE: f64 = 2e-7;
 
 #[derive(Deserialize)]
 struct Golden {
@@ -43,11 +47,12 @@ fn config(fields: &Map<String, Value>) -> SchedulerConfig {
     SchedulerConfig::from_json(&Value::Object(fields.clone())).unwrap()
 }
 
-fn relative(got: f64, wanted: f64) -> f64 {
+/// The difference as a share of the value, or of `smallest` where the value is below that.
+fn relative(got: f64, wanted: f64, smallest: f64) -> f64 {
     if got == wanted {
         0.0
     } else {
-        (got - wanted).abs() / wanted.abs().max(1e-3)
+        (got - wanted).abs() / wanted.abs().max(smallest)
     }
 }
 
@@ -63,7 +68,9 @@ fn timesteps_and_sigmas_are_the_references() {
         let mut compare = |what: &str, got: &[f64], wanted: &[f64]| {
             assert_eq!(got.len(), wanted.len(), "{name} {what}");
             for (got, wanted) in got.iter().zip(wanted) {
-                let error = relative(*got, *wanted);
+                // A timestep next to 0 is as good as 0; a sigma is not.
+                let smallest = if what == "timesteps" { 1.0 } else { 1e-3 };
+                let error = relative(*got, *wanted, smallest);
                 assert!(
                     error <= TABLE_TOLERANCE,
                     "{name} {what}: {got} instead of {wanted}"
@@ -121,16 +128,20 @@ fn walks_end_where_the_references_do() {
             .iter()
             .fold(0f64, |largest, value| largest.max(value.abs()));
         for (got, wanted) in got.iter().zip(wanted) {
-            let error = (f64::from(*got) - wanted).abs() / largest;
+            let allowed = WALK_TOLERANCE * largest + START_TOLERANCE * 2.0 * case.init_noise_sigma;
+            let error = (f64::from(*got) - wanted).abs() / allowed;
             let name = format!("{} {} {}", case.config, case.scheduler, case.steps);
-            assert!(error <= WALK_TOLERANCE, "{name}: {got} instead of {wanted}");
+            assert!(error <= 1.0, "{name}: {got} instead of {wanted}");
             if error > worst.0 {
                 worst = (error, name);
             }
         }
         count += 1;
     }
-    println!("{count} walks, worst {:.1e} at {}", worst.0, worst.1);
+    println!(
+        "{count} walks, worst {:.1e} of what is allowed, at {}",
+        worst.0, worst.1
+    );
 }
 
 #[test]
@@ -168,7 +179,7 @@ fn steps_beyond_training_and_none_at_all_are_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_walk_is_finite_and_its_timesteps_fall_within_training(

@@ -7,7 +7,7 @@ use crate::schedulers::config::{
     BetaSchedule, FinalSigmas, PredictionType, SchedulerConfig, TimestepSpacing,
 };
 use crate::schedulers::sigmas::{
-    NoiseTable, final_sigma, interpolate, karras, leading, linspace, real, single,
+    NoiseTable, final_sigma, interpolate, karras, leading, linspace, logarithms, real, single,
     timestep_of_sigma, trailing,
 };
 use crate::schedulers::{Scheduler, Step, at, combine};
@@ -60,7 +60,7 @@ fn karras_schedule(
     training: &[f64],
     steps: usize,
 ) -> Result<(Vec<f64>, Vec<f64>)> {
-    let log_sigmas: Vec<f64> = training.iter().map(|sigma| sigma.ln()).collect();
+    let log_sigmas = logarithms(training);
     // Not fields of the reference's class, but it keeps those of the config that it is made from.
     let sigma_min = config.sigma_min.unwrap_or(at(training, 0)?);
     let sigma_max = config

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use crate::error::Result;
 use crate::schedulers::config::{Interpolation, PredictionType, SchedulerConfig, TimestepSpacing};
 use crate::schedulers::sigmas::{
-    NoiseTable, euler_timesteps, final_sigma, interpolate, karras, linspace, single,
+    NoiseTable, euler_timesteps, final_sigma, interpolate, karras, linspace, logarithms, single,
     timestep_of_sigma,
 };
 use crate::schedulers::{Scheduler, Step, at, combine};
@@ -40,7 +40,7 @@ impl Euler {
         if use_karras {
             let sigma_min = config.sigma_min.unwrap_or(at(&sigmas, sigmas.len() - 1)?);
             let sigma_max = config.sigma_max.unwrap_or(at(&sigmas, 0)?);
-            let log_sigmas: Vec<f64> = training.iter().map(|sigma| sigma.ln()).collect();
+            let log_sigmas = logarithms(&training);
             sigmas = karras(sigma_min, sigma_max, steps);
             timesteps = sigmas
                 .iter()

@@ -207,6 +207,11 @@ pub(super) fn karras(sigma_min: f64, sigma_max: f64, steps: usize) -> Vec<f64> {
         .collect()
 }
 
+/// The logarithms of the training sigmas, in single precision as the reference keeps them.
+pub(super) fn logarithms(sigmas: &[f64]) -> Vec<f64> {
+    sigmas.iter().map(|sigma| single(sigma.ln())).collect()
+}
+
 /// The (fractional) training timestep at which the noise level is `sigma`, by linear interpolation of logarithms.
 pub(super) fn timestep_of_sigma(sigma: f64, log_sigmas: &[f64]) -> f64 {
     let log_sigma = sigma.max(1e-10).ln();
@@ -218,7 +223,7 @@ pub(super) fn timestep_of_sigma(sigma: f64, log_sigmas: &[f64]) -> f64 {
     let (Some(from), Some(to)) = (log_sigmas.get(low), log_sigmas.get(low + 1)) else {
         return 0.0;
     };
-    let weight = ((from - log_sigma) / (from - to)).clamp(0.0, 1.0);
+    let weight = ((from - log_sigma) / single(from - to)).clamp(0.0, 1.0);
     (1.0 - weight) * real(low) + weight * real(low + 1)
 }
 

@@ -205,7 +205,7 @@ fn block_types(
         return Err(Error::config(
             config.file(),
             format_args!(
-                "{field} must have {blocks} entries, one a block, got {}",
+                "{field} must have {blocks} entries, as many as block_out_channels, got {}",
                 types.len()
             ),
         ));

@@ -45,7 +45,7 @@ pub(super) fn check(config: &Config) -> Result<()> {
             return Err(Error::config(
                 config.file(),
                 format_args!(
-                    "{field} must have {levels} entries, one a level, got {}",
+                    "{field} must have {levels} entries, as many as block_out_channels, got {}",
                     types.len()
                 ),
             ));

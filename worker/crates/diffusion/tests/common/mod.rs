@@ -1,5 +1,5 @@
 //! What the test files share.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::path::PathBuf;
 

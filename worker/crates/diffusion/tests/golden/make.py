@@ -251,6 +251,10 @@ def make_sdxl(folder):
         add_watermarker=False,
     )
     pipe.to(torch.bfloat16).save_pretrained(folder)
+    # The config of the real model also has DDIM's options, and without them DDIM would clip: an unstable walk.
+    path = folder / "scheduler" / "scheduler_config.json"
+    more = {"clip_sample": False, "set_alpha_to_one": False}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **more}, indent=2) + "\n")
 
 
 def load(folder):
