@@ -12,6 +12,8 @@ pub const HEADERS_MAX: usize = 64;
 pub const HEADER_BYTES_MAX: usize = 32 * 1024;
 /// A body that has not arrived whole within this time is given up.
 pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// A body that is too large is read on to this many bytes, so that its sender hears the answer.
+pub const BODY_DISCARDED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long the accept loop rests when the process is out of file descriptors.
 pub const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 

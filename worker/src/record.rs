@@ -125,6 +125,6 @@ mod tests {
     #[test]
     fn times_are_rfc_3339_in_utc_with_milliseconds() {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(rfc3339(1_795_408_496_007), "2026-11-23T03:14:56.007Z");
+        assert_eq!(rfc3339(1_795_408_496_007), "2026-11-23T04:34:56.007Z");
     }
 }

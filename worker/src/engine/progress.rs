@@ -140,7 +140,7 @@ mod tests {
             ..
         } = event
         else {
-            panic!("not a progress event");
+            unreachable!("a step is told as progress");
         };
         // Five of eight steps in 600 ms since the prompt was encoded: three are left.
         assert_eq!((elapsed_ms, eta_ms, image), (700, 360, 1));

@@ -4,7 +4,7 @@ use super::{job_id, no_such_job, unreadable};
 use crate::{
     app::{App, AppState},
     error::ApiError,
-    limits::WAIT_SECONDS_MAX,
+    limits::{BODY_DISCARDED_BYTES_MAX, WAIT_SECONDS_MAX},
     normalize::normalize,
     record::to_job,
     routes::images,
@@ -18,10 +18,11 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
 use scumble_jobs::{Cancellation, JobRecord};
 use scumble_protocol::{
-    ErrorCode, ErrorObject, Job, JobId, JobRequest, JobStatus, OutputFormat, ResponseFormat,
+    ErrorCode, Job, JobId, JobRequest, JobStatus, OutputFormat, ResponseFormat,
     limits::JOB_BODY_BYTES_MAX,
 };
 use std::time::Duration;
@@ -291,15 +292,29 @@ impl FromRequest<App> for JobBody {
     }
 }
 
-async fn read(body: Body) -> Result<bytes::Bytes, ApiError> {
-    match Limited::new(body, JOB_BODY_BYTES_MAX).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::new(
-            ErrorCode::PayloadTooLarge,
-            format!("the body must be at most {JOB_BODY_BYTES_MAX} bytes"),
-        )),
-        Err(_) => Err(ErrorObject::new(ErrorCode::InvalidJson, "the body ended early").into()),
+/// Reads what is too large to its end as well, within reason: a client that is still sending would otherwise see a
+/// broken connection instead of the answer.
+async fn read(mut body: Body) -> Result<Bytes, ApiError> {
+    let mut bytes = BytesMut::new();
+    let mut received: usize = 0;
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|_| ApiError::new(ErrorCode::InvalidJson, "the body ended early"))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        received = received.saturating_add(data.len());
+        if received <= JOB_BODY_BYTES_MAX {
+            bytes.extend_from_slice(&data);
+        } else if received > BODY_DISCARDED_BYTES_MAX {
+            break;
+        }
     }
+    if received <= JOB_BODY_BYTES_MAX {
+        return Ok(bytes.freeze());
+    }
+    let message = format!("the body must be at most {JOB_BODY_BYTES_MAX} bytes");
+    Err(ApiError::new(ErrorCode::PayloadTooLarge, message))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

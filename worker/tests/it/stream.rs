@@ -21,7 +21,41 @@ async fn a_stream_tells_the_whole_job_in_order() {
             None => line.to_owned(),
         });
     }
-    insta::assert_snapshot!(lines.join("\n"), @"");
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    id: 1
+    event: queued
+    data: {"eta_ms":"[eta_ms]","event":"queued","job_id":"[job]","position":1,"seq":1}
+
+    id: 2
+    event: started
+    data: {"device":"cpu","event":"started","job_id":"[job]","model":"pocket","seed":7,"seq":2,"total":3}
+
+    id: 3
+    event: progress
+    data: {"elapsed_ms":"[elapsed_ms]","eta_ms":"[eta_ms]","event":"progress","image":0,"job_id":"[job]","seq":3,"step":1,"steps_per_second":"[steps_per_second]","total":3}
+
+    id: 4
+    event: progress
+    data: {"elapsed_ms":"[elapsed_ms]","eta_ms":"[eta_ms]","event":"progress","image":0,"job_id":"[job]","seq":4,"step":2,"steps_per_second":"[steps_per_second]","total":3}
+
+    id: 5
+    event: preview
+    data: {"b64_json":"[b64_json]","event":"preview","height":64,"image":0,"job_id":"[job]","mime_type":"image/webp","seq":5,"step":2,"width":64}
+
+    id: 6
+    event: progress
+    data: {"elapsed_ms":"[elapsed_ms]","eta_ms":"[eta_ms]","event":"progress","image":0,"job_id":"[job]","seq":6,"step":3,"steps_per_second":"[steps_per_second]","total":3}
+
+    id: 7
+    event: image
+    data: {"event":"image","height":64,"index":0,"job_id":"[job]","mime_type":"image/png","seed":7,"seq":7,"url":"/v1/jobs/[job]/images/0","width":64}
+
+    id: 8
+    event: complete
+    data: {"event":"complete","images":[{"height":64,"index":0,"mime_type":"image/png","seed":7,"url":"/v1/jobs/[job]/images/0","width":64}],"job_id":"[job]","seq":8,"timings":"[timings]"}
+
+    data: [DONE]
+    "#);
     server.stop().await;
 }
 

@@ -26,35 +26,35 @@ use tokio::{
 };
 
 /// A drawing of many seconds: long enough to be met while it runs.
-pub fn long_job() -> Value {
+pub(crate) fn long_job() -> Value {
     json!({"prompt": "a red apple on a blue background", "steps": 150, "n": 8, "seed": 1})
 }
 
 /// A drawing of a moment.
-pub fn short_job() -> Value {
+pub(crate) fn short_job() -> Value {
     json!({"prompt": "a red apple on a blue background", "steps": 2, "seed": 7})
 }
 
-pub struct Server {
-    pub address: SocketAddr,
-    pub client: reqwest::Client,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) client: reqwest::Client,
     shutdown: Shutdown,
     running: JoinHandle<Result<(), String>>,
-    pub data_dir: TempDir,
+    pub(crate) data_dir: TempDir,
 }
 
 impl Server {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
-    pub async fn start_with(arguments: &[&str]) -> Self {
+    pub(crate) async fn start_with(arguments: &[&str]) -> Self {
         let data_dir = tempfile::tempdir().expect("folder");
         Self::start_in(data_dir, arguments).await
     }
 
     /// Returns when the model is loaded.
-    pub async fn start_in(data_dir: TempDir, arguments: &[&str]) -> Self {
+    pub(crate) async fn start_in(data_dir: TempDir, arguments: &[&str]) -> Self {
         let running = running(data_dir.path(), arguments, ConnectionLimits::default()).await;
         let mut status = running.engine_status();
         status
@@ -64,7 +64,7 @@ impl Server {
         Self::from_running(running, data_dir)
     }
 
-    pub fn from_running(running: Running, data_dir: TempDir) -> Self {
+    pub(crate) fn from_running(running: Running, data_dir: TempDir) -> Self {
         Self {
             address: running.address(),
             client: reqwest::Client::new(),
@@ -74,11 +74,11 @@ impl Server {
         }
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    pub async fn get(&self, path: &str) -> reqwest::Response {
+    pub(crate) async fn get(&self, path: &str) -> reqwest::Response {
         self.client
             .get(self.url(path))
             .send()
@@ -86,7 +86,7 @@ impl Server {
             .expect("answer")
     }
 
-    pub async fn post(&self, body: &Value) -> reqwest::Response {
+    pub(crate) async fn post(&self, body: &Value) -> reqwest::Response {
         self.client
             .post(self.url("/v1/jobs"))
             .json(body)
@@ -95,13 +95,13 @@ impl Server {
             .expect("answer")
     }
 
-    pub async fn submit(&self, body: &Value) -> Job {
+    pub(crate) async fn submit(&self, body: &Value) -> Job {
         let response = self.post(body).await;
         assert_eq!(response.status(), 202);
         response.json().await.expect("job")
     }
 
-    pub async fn job(&self, job: &Job) -> Job {
+    pub(crate) async fn job(&self, job: &Job) -> Job {
         self.get(&format!("/v1/jobs/{}", job.job_id))
             .await
             .json()
@@ -109,7 +109,7 @@ impl Server {
             .expect("job")
     }
 
-    pub async fn delete(&self, job: &Job) -> reqwest::Response {
+    pub(crate) async fn delete(&self, job: &Job) -> reqwest::Response {
         self.client
             .delete(self.url(&format!("/v1/jobs/{}", job.job_id)))
             .send()
@@ -117,11 +117,11 @@ impl Server {
             .expect("answer")
     }
 
-    pub async fn stream(&self, job: &Job) -> EventStream {
+    pub(crate) async fn stream(&self, job: &Job) -> EventStream {
         self.stream_after(job, None).await
     }
 
-    pub async fn stream_after(&self, job: &Job, last_event_id: Option<u64>) -> EventStream {
+    pub(crate) async fn stream_after(&self, job: &Job, last_event_id: Option<u64>) -> EventStream {
         let url = self.url(&format!("/v1/jobs/{}/stream", job.job_id));
         let mut request = self.client.get(url);
         if let Some(id) = last_event_id {
@@ -137,25 +137,25 @@ impl Server {
     }
 
     /// Draws to the end.
-    pub async fn draw(&self, body: &Value) -> Job {
+    pub(crate) async fn draw(&self, body: &Value) -> Job {
         let job = self.submit(body).await;
         self.stream(&job).await.rest().await;
         self.job(&job).await
     }
 
     /// Stops as a signal would, and gives the folder back.
-    pub async fn stop(self) -> TempDir {
+    pub(crate) async fn stop(self) -> TempDir {
         self.shutdown.begin();
         self.running.await.expect("no panic").expect("a clean stop");
         self.data_dir
     }
 
-    pub fn begin_stop(&self) {
+    pub(crate) fn begin_stop(&self) {
         self.shutdown.begin();
     }
 
     /// Sends bytes as they are and reads until the server closes.
-    pub async fn raw(&self, request: &str) -> String {
+    pub(crate) async fn raw(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(self.address).await.expect("connection");
         stream
             .write_all(request.as_bytes())
@@ -167,7 +167,11 @@ impl Server {
     }
 }
 
-pub async fn running(data_dir: &Path, arguments: &[&str], limits: ConnectionLimits) -> Running {
+pub(crate) async fn running(
+    data_dir: &Path,
+    arguments: &[&str],
+    limits: ConnectionLimits,
+) -> Running {
     let data_dir = data_dir.to_str().expect("utf-8");
     let line = [
         "scumble",
@@ -188,7 +192,7 @@ pub async fn running(data_dir: &Path, arguments: &[&str], limits: ConnectionLimi
 }
 
 /// A model folder on disk: the embedded model's own.
-pub fn model_folder() -> PathBuf {
+pub(crate) fn model_folder() -> PathBuf {
     match std::env::var("SCUMBLE_MODEL") {
         Ok(source) => source.trim_start_matches("pocket=").into(),
         Err(_) => Path::new(env!("CARGO_MANIFEST_DIR")).join("models/pocket"),
@@ -196,7 +200,7 @@ pub fn model_folder() -> PathBuf {
 }
 
 /// A copy that a test may break.
-pub fn copied_model(into: &Path) -> PathBuf {
+pub(crate) fn copied_model(into: &Path) -> PathBuf {
     let copy = into.join("broken");
     for part in ["", "tokenizer", "text_encoder", "unet", "vae", "scheduler"] {
         std::fs::create_dir_all(copy.join(part)).expect("folder");
@@ -216,14 +220,14 @@ pub fn copied_model(into: &Path) -> PathBuf {
 }
 
 /// Jobs in the database, in whatever state.
-pub fn jobs_in(data_dir: &Path) -> u32 {
+pub(crate) fn jobs_in(data_dir: &Path) -> u32 {
     let database = rusqlite::Connection::open(data_dir.join("jobs.sqlite3")).expect("database");
     database
         .query_row("SELECT count(*) FROM jobs", [], |row| row.get(0))
         .expect("count")
 }
 
-pub struct EventStream {
+pub(crate) struct EventStream {
     response: reqwest::Response,
     decoder: Decoder,
     messages: VecDeque<Message>,
@@ -231,7 +235,7 @@ pub struct EventStream {
 
 impl EventStream {
     /// The next message, `None` at the stream's end.
-    pub async fn message(&mut self) -> Option<Message> {
+    pub(crate) async fn message(&mut self) -> Option<Message> {
         while self.messages.is_empty() {
             let chunk = self.response.chunk().await.expect("stream")?;
             self.messages
@@ -241,7 +245,7 @@ impl EventStream {
     }
 
     /// The next event, `None` at `[DONE]` or at the stream's end.
-    pub async fn event(&mut self) -> Option<JobEvent> {
+    pub(crate) async fn event(&mut self) -> Option<JobEvent> {
         let message = self.message().await?;
         if message.data == DONE {
             return None;
@@ -253,7 +257,7 @@ impl EventStream {
     }
 
     /// The first event of which `wanted` is true.
-    pub async fn until(&mut self, wanted: impl Fn(&EventData) -> bool) -> JobEvent {
+    pub(crate) async fn until(&mut self, wanted: impl Fn(&EventData) -> bool) -> JobEvent {
         loop {
             let event = self.event().await.expect("the event comes");
             if wanted(&event.data) {
@@ -263,13 +267,13 @@ impl EventStream {
     }
 
     /// A step of the running job.
-    pub async fn progress(&mut self) -> JobEvent {
+    pub(crate) async fn progress(&mut self) -> JobEvent {
         self.until(|data| matches!(data, EventData::Progress { .. }))
             .await
     }
 
     /// Everything to the end; checks that it ends with `[DONE]`.
-    pub async fn rest(&mut self) -> Vec<JobEvent> {
+    pub(crate) async fn rest(&mut self) -> Vec<JobEvent> {
         let mut events = Vec::new();
         while let Some(message) = self.message().await {
             if message.data == DONE {
@@ -282,12 +286,12 @@ impl EventStream {
     }
 
     /// All bytes to the end, as text.
-    pub async fn text(self) -> String {
+    pub(crate) async fn text(self) -> String {
         self.response.text().await.expect("text")
     }
 }
 
 /// Whether the last event is of this name.
-pub fn ends_with(events: &[JobEvent], name: &str) -> bool {
+pub(crate) fn ends_with(events: &[JobEvent], name: &str) -> bool {
     events.last().is_some_and(|event| event.data.name() == name)
 }

@@ -232,10 +232,11 @@ impl<'de> Deserialize<'de> for Seed {
             }
             fn visit_str<E: de::Error>(self, value: &str) -> Result<Seed, E> {
                 // Digits only: `parse` alone would take a leading '+'.
-                if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-                    if let Ok(seed) = value.parse() {
-                        return Ok(Seed(seed));
-                    }
+                if !value.is_empty()
+                    && value.bytes().all(|byte| byte.is_ascii_digit())
+                    && let Ok(seed) = value.parse()
+                {
+                    return Ok(Seed(seed));
                 }
                 Err(E::invalid_value(de::Unexpected::Str(value), &self))
             }
@@ -325,6 +326,7 @@ string_newtype!(
 );
 string_newtype!(
     /// What to steer away from: at most 4000 characters; may be empty.
+    #[derive(Default)]
     NegativePrompt,
     prompt_length
 );
@@ -354,12 +356,6 @@ string_newtype!(
         }
     }
 );
-
-impl Default for NegativePrompt {
-    fn default() -> Self {
-        Self(String::new())
-    }
-}
 
 #[cfg(test)]
 mod tests {
