@@ -121,14 +121,14 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         let begun = Instant::now();
         eprintln!("── {}/{} {}", passed + 1, STAGES.len(), stage.name);
         if let Err(error) = (stage.run)(workspace) {
-            eprintln!("error: {error:#}");
-            println!(
+            eprintln!("   {error:#}");
+            // The last line of all, which `main` prints.
+            bail!(
                 "{passed} passed, 1 failed: {}, after {}. To see it alone: {}",
                 stage.name,
                 spoken(started.elapsed()),
                 stage.again
             );
-            bail!("{} failed", stage.name);
         }
         eprintln!("── {}: ok, {}", stage.name, spoken(begun.elapsed()));
     }
