@@ -119,11 +119,12 @@ async function install(folder, tarballs) {
   const file = join(folder, "package.json");
   const manifest = JSON.parse(await readFile(file, "utf8"));
   for (const name of Object.keys(manifest.dependencies)) {
-    const tarball = tarballs.find((path) => path.includes(name.replace("@", "").replace("/", "-")));
-    if (tarball !== undefined) manifest.dependencies[name] = `file:${tarball}`;
+    if (!name.startsWith("@scumble/")) continue;
+    const tarball = tarballs.find((path) => path.includes(name.slice(1).replace("/", "-")));
+    manifest.dependencies[name] = `file:${tarball}`;
   }
   await writeFile(file, JSON.stringify(manifest));
-  await finish("npm", ["install", "--no-audit", "--no-fund", "--silent"], folder);
+  await finish("npm", ["install", "--no-audit", "--no-fund", "--loglevel", "error"], folder);
 }
 
 async function assertPng(file) {
