@@ -1,5 +1,6 @@
 //! A stop that everybody is told of at once.
 
+use std::io;
 use tokio_util::sync::CancellationToken;
 
 /// The exit code when a second signal ends the process at once: 128 + SIGINT, as shells show it.
@@ -29,35 +30,59 @@ impl Shutdown {
         self.draining.clone()
     }
 
-    /// Begins the stop at the first signal and ends the process at the second.
-    pub fn listen_for_signals(&self) {
+    /// Begins the stop at the first signal and ends the process at the second. Signals are heard when this returns.
+    ///
+    /// # Errors
+    /// If the system does not let them be heard.
+    pub fn listen_for_signals(&self) -> io::Result<()> {
+        let mut signals = Signals::new()?;
         let shutdown = self.clone();
         tokio::spawn(async move {
-            if let Err(error) = signal().await {
-                tracing::warn!(%error, "signals cannot be heard; the process stops when it is killed");
-                return;
-            }
+            signals.next().await;
             tracing::info!("stopping; a second signal stops at once");
             shutdown.begin();
-            if signal().await.is_ok() {
-                tracing::warn!("stopped at once");
-                std::process::exit(EXIT_CODE_FORCED);
-            }
+            signals.next().await;
+            tracing::warn!("stopped at once");
+            std::process::exit(EXIT_CODE_FORCED);
         });
+        Ok(())
     }
 }
 
 #[cfg(unix)]
-async fn signal() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted,
-        _ = terminate.recv() => Ok(()),
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 
-#[cfg(not(unix))]
-async fn signal() -> std::io::Result<()> {
-    tokio::signal::ctrl_c().await
+#[cfg(windows)]
+struct Signals(tokio::signal::windows::CtrlC);
+
+#[cfg(windows)]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        tokio::signal::windows::ctrl_c().map(Self)
+    }
+
+    async fn next(&mut self) {
+        self.0.recv().await;
+    }
 }

@@ -35,7 +35,10 @@ pub(super) fn run(args: ServeArgs) -> Result<(), String> {
         .map_err(|error| format!("the runtime cannot be started: {error}"))?;
     runtime.block_on(async {
         let running = Running::start(args, ConnectionLimits::default()).await?;
-        running.shutdown().listen_for_signals();
+        running
+            .shutdown()
+            .listen_for_signals()
+            .map_err(|error| format!("signals cannot be heard: {error}"))?;
         println!("Scumble is at http://{}", running.address());
         running.wait().await
     })
@@ -159,6 +162,8 @@ impl Running {
         let draining = self.shutdown.draining();
         let mut status = self.engine.status();
         let failed = tokio::select! {
+            // First: a stopping engine ends its thread as well.
+            biased;
             () = draining.cancelled() => None,
             failed = failure(&mut status) => Some(failed),
         };

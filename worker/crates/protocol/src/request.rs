@@ -218,7 +218,8 @@ fn invalid(path: &str, error: serde_json::Error) -> InvalidRequest {
             field
         };
         ErrorObject::new(ErrorCode::UnknownField, sentence).with_param(param)
-    } else if path == "." {
+    } else if path == "." || path.ends_with('?') {
+        // `?` stands for a key that could not be read: the JSON itself is broken there.
         ErrorObject::new(
             if error.is_data() {
                 ErrorCode::InvalidValue
@@ -336,6 +337,8 @@ mod tests {
     #[test]
     fn what_is_not_json_is_said_to_be_so() {
         assert_eq!(refusal("").0, ErrorCode::InvalidJson);
+        assert_eq!(refusal("{").0, ErrorCode::InvalidJson);
+        assert_eq!(refusal("{prompt:1}").0, ErrorCode::InvalidJson);
         assert_eq!(refusal("[]").0, ErrorCode::InvalidValue);
         assert_eq!(
             refusal(r#"{"prompt":"x"} trailing"#).0,
