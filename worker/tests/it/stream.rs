@@ -93,6 +93,7 @@ async fn image_events_carry_the_file_unless_only_its_url_is_wanted() {
         .expect("base64");
     let fetched = server.get(&image.url).await.bytes().await.expect("bytes");
     assert_eq!(inline, fetched);
+    assert!(ends_with(&stream.rest().await, "complete"));
     let finished = server.job(&job).await;
     assert_eq!(finished.images.len(), 1);
     assert_eq!(finished.images[0].image_base64, None);

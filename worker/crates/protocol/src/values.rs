@@ -136,7 +136,11 @@ integer_newtype!(
 
 /// How strongly the prompt steers, 0–30; 1 and below turn classifier-free guidance off.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
-#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(as = "f64", export_to = "protocol.ts"))]
+#[cfg_attr(
+    feature = "ts",
+    derive(ts_rs::TS),
+    ts(as = "f64", export_to = "protocol.ts")
+)]
 #[serde(transparent)]
 pub struct GuidanceScale(f64);
 
@@ -173,7 +177,11 @@ impl<'de> Deserialize<'de> for GuidanceScale {
 /// Where the noise starts from. JavaScript cannot hold every u64, so seeds above 2^53−1 travel as decimal strings;
 /// both forms are accepted for any seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(type = "number | string", export_to = "protocol.ts"))]
+#[cfg_attr(
+    feature = "ts",
+    derive(ts_rs::TS),
+    ts(type = "number | string", export_to = "protocol.ts")
+)]
 pub struct Seed(pub u64);
 
 impl Seed {
