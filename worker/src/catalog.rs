@@ -10,6 +10,7 @@ use scumble_protocol::{
         DIMENSION_PIXELS_MAX, DIMENSION_PIXELS_MIN, DIMENSION_PIXELS_MULTIPLE, NAME_BYTES_MAX,
     },
 };
+use serde_json::Value;
 use std::{
     path::{Path, PathBuf},
     str::FromStr,
@@ -185,10 +186,7 @@ impl CatalogModel {
         });
         match described {
             Ok((files, description)) => Ok(Self {
-                vocabulary: description
-                    .vocabulary
-                    .as_ref()
-                    .and_then(|value| serde_json::from_value(value.clone()).ok()),
+                vocabulary: description.vocabulary.as_ref().map(vocabulary),
                 scheduler: scheduler_name(description.scheduler),
                 loaded: AtomicBool::new(false),
                 id,
@@ -238,6 +236,31 @@ impl FromStr for ModelSource {
             id: folder_id(&folder),
             folder,
         })
+    }
+}
+
+/// The words in a model's own list. An entry is a word, or an object with a `name` and perhaps `synonyms`; synonyms come
+/// after all names, so that the first words are the ones to show.
+fn vocabulary(list: &Value) -> ModelVocabulary {
+    let words = |keys: &[&str]| -> Vec<String> {
+        let entries = || {
+            keys.iter()
+                .filter_map(|key| list.get(key)?.as_array())
+                .flatten()
+        };
+        let names =
+            entries().filter_map(|entry| entry.as_str().or_else(|| entry.get("name")?.as_str()));
+        let synonyms = entries()
+            .filter_map(|entry| entry.get("synonyms")?.as_array())
+            .flatten()
+            .filter_map(Value::as_str);
+        names.chain(synonyms).map(str::to_owned).collect()
+    };
+    ModelVocabulary {
+        objects: words(&["objects"]),
+        styles: words(&["styles"]),
+        colors: words(&["colors", "colours"]),
+        scenes: words(&["scenes"]),
     }
 }
 
@@ -298,6 +321,21 @@ fn pixels(value: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_vocabulary_may_list_words_or_things_with_synonyms() {
+        let list = serde_json::json!({
+            "objects": [{"name": "rabbit", "synonyms": ["bunny"]}, "fox"],
+            "styles": ["flat"],
+            "colours": [{"name": "gray", "rgb": [1, 2, 3], "synonyms": ["grey"]}],
+            "templates": ["{object}"],
+        });
+        let words = vocabulary(&list);
+        assert_eq!(words.objects, ["rabbit", "fox", "bunny"]);
+        assert_eq!(words.styles, ["flat"]);
+        assert_eq!(words.colors, ["gray", "grey"]);
+        assert!(words.scenes.is_empty());
+    }
 
     #[test]
     fn a_folder_gives_its_name_as_id_unless_one_is_given() {
