@@ -90,6 +90,7 @@ function cut(answer, outgoing, events) {
     const blocks = text.split("\n\n");
     if (blocks.length <= events + 1) return;
     const kept = `${blocks.slice(0, events).join("\n\n")}\n\n${blocks[events].slice(0, 12)}`;
+    answer.removeAllListeners();
     answer.destroy();
     outgoing.write(kept, () => outgoing.destroy());
   });

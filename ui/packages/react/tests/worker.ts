@@ -30,11 +30,21 @@ export default async function startWorker({ provide }: TestProject): Promise<() 
       reject(new Error("the worker ended before it listened"));
     }, reject);
   });
-  while (!(await fetch(`${address}/ready`)).ok) await new Promise((resolve) => setImmediate(resolve));
+  await ready(address);
   provide("workerAddress", address);
   return async () => {
     worker.kill("SIGTERM");
     await exited;
     rmSync(dataDir, { recursive: true, force: true });
   };
+}
+
+/** The worker answers `/ready` with 503 while the model loads. */
+async function ready(address: string): Promise<void> {
+  for (;;) {
+    const response = await fetch(`${address}/ready`);
+    await response.arrayBuffer();
+    if (response.ok) return;
+    await new Promise((resolve) => setImmediate(resolve));
+  }
 }
