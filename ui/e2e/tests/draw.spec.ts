@@ -1,4 +1,5 @@
 import { defaultModel, events, job } from "../support/api";
+import { Studio } from "../support/studio";
 import { expect, test } from "../support/test";
 
 test("a typed prompt becomes a picture of the right size and background, seen to grow", async ({
@@ -133,4 +134,38 @@ test("a reload in the middle takes the job up again and sees it finish", async (
   expect(await studio.jobId()).toBe(id);
   await expect(studio.strip.getByRole("button")).toHaveCount(2);
   expect((await studio.downloaded()).borderColor).toBe("purple");
+});
+
+test("a finished picture is there again after a reload, and at an address that names its job", async ({
+  studio,
+  page,
+  context,
+}) => {
+  await studio.open();
+  await studio.prompt.fill("a fox on a green background");
+  await studio.steps.fill("10");
+  await studio.draw.click();
+  await expect(studio.download).toBeVisible();
+  const id = await studio.jobId();
+  await page.reload();
+  await expect(studio.download).toBeVisible();
+
+  await studio.steps.fill("11");
+  await studio.draw.click();
+  await expect(page.locator(".facts")).toContainText("11 steps");
+  const other = new Studio(await context.newPage());
+  await other.page.goto(`/#job=${id}`);
+  await expect(other.page.locator(".facts")).toContainText("10 steps");
+});
+
+test("a cancelled job is not come back to", async ({ studio, page }) => {
+  await studio.open();
+  await studio.prompt.fill("a fox on a green background");
+  await studio.steps.fill("150");
+  await studio.draw.click();
+  await studio.reachStep(2);
+  await studio.cancel.click();
+  await expect(page.getByText(/^Cancelled at step/)).toBeVisible();
+  await page.reload();
+  await expect(page.getByRole("heading", { name: "A primed canvas" })).toBeVisible();
 });

@@ -145,8 +145,7 @@ function Prompt({ settings, model, errors, onChange }: ComposerProps) {
         </div>
       )}
       <p className={isGuess ? "hint" : undefined} role="status">
-        {isGuess &&
-          `This small model has learned ${vocabulary.objects.length} things and none of them is in the prompt, so it will guess.`}
+        {isGuess && "None of the words that this small model has learned is in the prompt, so it will guess."}
       </p>
     </>
   );

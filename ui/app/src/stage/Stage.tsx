@@ -146,7 +146,8 @@ function endInWords({ status, progress }: Drawing, connection: Connection): stri
 }
 
 /** What a screen reader hears: the turns of a job and its quarters, not every step. */
-function announcement({ status, progress, position, images, job }: Drawing): string {
+function announcement({ isActive, status, progress, position, images, job }: Drawing): string {
+  if (!isActive && status !== "succeeded" && status !== "cancelled") return "";
   switch (status) {
     case "idle":
     case "failed":

@@ -6,7 +6,7 @@ import type { Gallery } from "../gallery/gallery";
 import { forgetJob, lastJob, rememberJob } from "./lastJob";
 
 export interface Drawing extends UseGenerateResult {
-  /** A job is on its way, from the click to its end. */
+  /** A job is on its way, from the click (or from being found again after a reload) to its end. */
   isActive: boolean;
   draw: (settings: Settings, model: Model | undefined) => void;
   /** Takes the job up again after the worker was away; forgets the failure if none had been accepted. */
@@ -24,7 +24,7 @@ export function useDrawing(gallery: Gallery): Drawing {
       }
     },
   });
-  const { jobId, job, images, timings, warnings, attach } = drawing;
+  const { status, jobId, job, images, timings, warnings, attach, reset } = drawing;
 
   useEffect(() => {
     const id = lastJob();
@@ -53,12 +53,25 @@ export function useDrawing(gallery: Gallery): Drawing {
     }
   }, [gallery, jobId, job, images, timings, warnings]);
 
+  // A remembered job that had been cancelled is nothing to come back to.
+  const isLeftover = job?.status === "cancelled";
+  useEffect(() => {
+    if (!isLeftover) return;
+    forgetJob();
+    reset();
+  }, [isLeftover, reset]);
+
+  // A job that is being taken up again is not known to run until its own state has been read.
+  const isTakenUp = status === "submitting" && jobId !== null;
+  const isUnderWay = status === "submitting" || status === "queued" || status === "running";
+  const isOver = job !== null && job.status !== "queued" && job.status !== "running";
+
   return {
     ...drawing,
-    isActive: drawing.status === "submitting" || drawing.status === "queued" || drawing.status === "running",
+    isActive: isUnderWay && !isTakenUp && !isOver,
     draw: (settings, model) => void drawing.generate(toRequest(settings, model)),
     resume: () => {
-      if (jobId === null) drawing.reset();
+      if (jobId === null) reset();
       else void attach(jobId);
     },
   };
