@@ -25,6 +25,8 @@ const gallery = new Gallery();
 /** From this width on the settings stand open: there is room beside the picture. */
 const wideScreen = window.matchMedia("(min-width: 60rem)");
 
+const unreachable = "The worker cannot be reached, so nothing was sent. Your words are kept.";
+
 export function App() {
   const [settings, setSettings] = useState(loadSettings);
   const [isSettingsOpen, setSettingsOpen] = useState(wideScreen.matches);
@@ -42,8 +44,8 @@ export function App() {
   const isUnreachable = error?.code === "connection_failed";
   const isJobUnreachable = isUnreachable && drawing.jobId !== null;
   const wrongField = settingOfParam(error?.param);
-  const problem =
-    error === null || isJobUnreachable || wrongField !== undefined ? undefined : sentence(error.message);
+  const hasProblem = error !== null && !isJobUnreachable && wrongField === undefined;
+  const problem = !hasProblem ? undefined : isUnreachable ? unreachable : sentence(error.message);
   const errors: FieldErrors =
     error === null || wrongField === undefined ? {} : { [wrongField]: sentence(error.message) };
 

@@ -7,7 +7,7 @@ type Drawing = Pick<UseGenerateResult, "status" | "progress" | "position" | "wai
 export function ProgressLine({ drawing, isAway }: { drawing: Drawing; isAway: boolean }) {
   const { progress } = drawing;
   const percent = Math.round((progress?.fraction ?? 0) * 100);
-  const [where, left] = isAway ? ["The worker is away", "goes on when it is back"] : inWords(drawing);
+  const [where, left] = isAway ? ["The worker is away", "continues when it is back"] : inWords(drawing);
   return (
     <div className="progress">
       <div
