@@ -25,7 +25,7 @@ const gallery = new Gallery();
 /** From this width on the settings stand open: there is room beside the picture. */
 const wideScreen = window.matchMedia("(min-width: 60rem)");
 
-const unreachable = "The worker cannot be reached, so nothing was sent. Your words are kept.";
+const unreachable = "The worker cannot be reached. Your words are kept: draw again when it is back.";
 
 export function App() {
   const [settings, setSettings] = useState(loadSettings);
