@@ -17,7 +17,7 @@ struct Stage {
     run: fn(&Workspace) -> Result<()>,
 }
 
-const STAGES: [Stage; 15] = [
+const STAGES: [Stage; 16] = [
     Stage {
         name: "rustfmt",
         again: "cargo fmt --all --check",
@@ -64,11 +64,6 @@ const STAGES: [Stage; 15] = [
         run: lint_packages,
     },
     Stage {
-        name: "JavaScript tests",
-        again: "npm test (in sdk-wasm and in ui)",
-        run: |workspace| in_packages(workspace, "test"),
-    },
-    Stage {
         name: "clippy",
         again: "cargo clippy --workspace --all-targets -- -D warnings",
         run: |workspace| {
@@ -101,6 +96,16 @@ const STAGES: [Stage; 15] = [
                 .folder(workspace.root())
                 .run()
         },
+    },
+    Stage {
+        name: "the SDK's tests, with its package as packed",
+        again: "npm test (in sdk-wasm, with SCUMBLE_BIN)",
+        run: |workspace| on_a_real_worker(workspace, "npm", &["test"], "sdk-wasm"),
+    },
+    Stage {
+        name: "the React package's tests",
+        again: "npm test (in ui, with SCUMBLE_BIN)",
+        run: |workspace| on_a_real_worker(workspace, "npm", &["test"], "ui"),
     },
     Stage {
         name: "end to end in Chromium",
@@ -171,7 +176,7 @@ fn lint_packages(workspace: &Workspace) -> Result<()> {
     )
 }
 
-/// A command in one of our folders that starts our worker and a browser by itself.
+/// A command in one of our folders that starts our worker, and where it needs one a browser, by itself.
 fn on_a_real_worker(
     workspace: &Workspace,
     program: &str,
