@@ -44,11 +44,12 @@ export class Studio {
     return id ?? "";
   }
 
-  /** Waits until at least this many steps of the running job have been shown. */
+  /** Waits until at least this many steps of the running job have been shown; looks at every frame, jobs are quick. */
   async reachStep(step: number): Promise<void> {
-    await expect
-      .poll(async () => Number((await this.progress.getAttribute("data-step")) ?? 0))
-      .toBeGreaterThanOrEqual(step);
+    await this.page.waitForFunction((wanted) => {
+      const bar = document.querySelector<HTMLElement>("[role=progressbar]");
+      return Number(bar?.dataset.step ?? 0) >= wanted;
+    }, step);
   }
 
   /** Presses Tab until the control has the focus. */

@@ -119,8 +119,8 @@ test("a reload in the middle takes the job up again and sees it finish", async (
   await studio.open();
   await studio.prompt.fill("a fox on a purple background");
   await studio.guidance.fill("2.5");
-  await studio.steps.fill("80");
-  await studio.pictures.fill("2");
+  await studio.steps.fill("150");
+  await studio.pictures.fill("3");
   await studio.draw.click();
   await studio.reachStep(5);
   const id = await studio.jobId();
@@ -130,9 +130,9 @@ test("a reload in the middle takes the job up again and sees it finish", async (
   await studio.reachStep(5);
   await expect(studio.cancel).toBeVisible();
   await expect(studio.prompt).toHaveValue("a fox on a purple background");
-  await expect(studio.download).toBeVisible();
+  await expect(studio.download).toBeVisible({ timeout: 100_000 });
   expect(await studio.jobId()).toBe(id);
-  await expect(studio.strip.getByRole("button")).toHaveCount(2);
+  await expect(studio.strip.getByRole("button")).toHaveCount(3);
   expect((await studio.downloaded()).borderColor).toBe("purple");
 });
 

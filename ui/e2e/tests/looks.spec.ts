@@ -18,6 +18,7 @@ for (const colorScheme of ["light", "dark"] as const) {
 
       await studio.prompt.fill("a fox on a green background");
       await studio.steps.fill("150");
+      await studio.pictures.fill("8");
       await studio.draw.click();
       await studio.reachStep(3);
       expect(await violations(page), "while it draws").toEqual([]);
