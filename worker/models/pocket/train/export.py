@@ -19,19 +19,19 @@ DEFAULTS = {"steps": 20, "guidance_scale": 3.0, "scheduler": "dpmpp_2m_karras"}
 # Chosen by looking: these draw well with most seeds.
 EXAMPLES = (
     "a red apple on a blue background",
-    "a cat on a purple background, cartoon style",
     "a rocket under a starry night sky, 3d style",
     "a panda on an orange background, flat style",
-    "a sailboat on a beach, cartoon style",
-    "a sunflower on a teal background, 3d style",
-    "a hamburger on a green background, flat style",
-    "an owl at sunset, cartoon style",
-    "a robot on a yellow background, 3d style",
     "a house in a green meadow, flat style",
+    "a tiger on a teal background, cartoon style",
+    "a ghost under a starry night sky",
+    "a hamburger on a green background, flat style",
+    "a smiley face on a purple background",
+    "a palm tree on a beach, 3d style",
     "a blue heart on a pink background",
+    "a rabbit on a blue background, flat style",
+    "a robot on a yellow background, 3d style",
+    "a sunflower on a teal background, 3d style",
     "a pumpkin on a black background, 3d style",
-    "a cactus on a brown background, cartoon style",
-    "a penguin and a snowman on a blue background, flat style",
 )
 
 
@@ -96,15 +96,20 @@ def export(work: Path, out: Path, draft: bool = False) -> None:
     shutil.rmtree(out / "tokenizer")
     shutil.copytree(work / "tokenizer", out / "tokenizer")
     restore_text_names(out / "text_encoder" / "model.safetensors")
-    settings = {"defaults": DEFAULTS, "examples": list(EXAMPLES), "vocabulary": "vocabulary.json"}
-    for name, value in (("scumble.json", settings), ("vocabulary.json", vocabulary())):
-        (out / name).write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    write_settings(out)
     size = size_of(out)
     print(f"exported {size:,} bytes to {out.name}/", flush=True)
     if size > LIMIT:
         raise SystemExit(f"the folder holds {size:,} bytes, over the limit of {LIMIT:,}")
     if not draft:
         (work / "exported").write_text("")
+
+
+def write_settings(out: Path) -> None:
+    """What any program may read beside the weights: defaults, examples, words."""
+    settings = {"defaults": DEFAULTS, "examples": list(EXAMPLES), "vocabulary": "vocabulary.json"}
+    for name, value in (("scumble.json", settings), ("vocabulary.json", vocabulary())):
+        (out / name).write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def restore_text_names(path: Path) -> None:

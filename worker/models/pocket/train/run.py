@@ -50,6 +50,7 @@ def main() -> None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
     gpu = device.type == "cuda"
+    batch = 1024 if gpu else 64
     args.work.mkdir(parents=True, exist_ok=True)
     wanted = args.stage or STAGES
 
@@ -75,7 +76,7 @@ def main() -> None:
     if due("train", diffusion.is_done(args.work)):
         recipe = diffusion.Recipe(
             shards=args.shards,
-            batch=1024 if gpu else 64,
+            batch=batch,
             learning_rate=2.5e-3 if gpu else 1.2e-3,
             # Averages must not outlive the cosine: a CPU run has few steps.
             average=0.9995 if gpu else 0.998,
@@ -88,6 +89,7 @@ def main() -> None:
     if due("autoencoder", autoencoder.is_done(args.work)):
         autoencoder.train(args.work, args.codec_minutes, device)
 
+    import card
     import evaluate
     import export
 
@@ -95,6 +97,7 @@ def main() -> None:
         export.export(args.work, args.out, args.draft)
     if due("evaluate", evaluate.is_done(args.work)):
         evaluate.evaluate(args.work, args.out, device)
+        card.write(args.work, args.out, args.shards, batch)
 
 
 if __name__ == "__main__":
