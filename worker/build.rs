@@ -9,6 +9,8 @@ use std::{
 const FOLDERS_LEFT_OUT: [&str; 1] = ["train"];
 /// Extensions of a model's own files; cards, licences and samples stay out.
 const EXTENSIONS: [&str; 3] = ["json", "safetensors", "txt"];
+/// Has such an extension, and is no part of the model either.
+const FILES_LEFT_OUT: [&str; 1] = ["evaluation.json"];
 
 fn main() -> io::Result<()> {
     let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
@@ -37,7 +39,9 @@ fn collect(folder: &Path, prefix: &str, files: &mut Vec<(String, PathBuf)>) -> i
             if !FOLDERS_LEFT_OUT.contains(&relative.as_str()) {
                 collect(&path, &format!("{relative}/"), files)?;
             }
-        } else if extension.is_some_and(|extension| EXTENSIONS.contains(&extension)) {
+        } else if extension.is_some_and(|extension| EXTENSIONS.contains(&extension))
+            && !FILES_LEFT_OUT.contains(&relative.as_str())
+        {
             files.push((relative, path));
         }
     }

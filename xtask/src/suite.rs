@@ -17,7 +17,7 @@ struct Stage {
     run: fn(&Workspace) -> Result<()>,
 }
 
-const STAGES: [Stage; 16] = [
+const STAGES: [Stage; 17] = [
     Stage {
         name: "rustfmt",
         again: "cargo fmt --all --check",
@@ -62,6 +62,16 @@ const STAGES: [Stage; 16] = [
         name: "published packages",
         again: "npm run publint (in sdk-wasm and in ui/packages/react)",
         run: lint_packages,
+    },
+    Stage {
+        name: "the embedded model's training scripts",
+        again: "python3 worker/models/pocket/train/selftest.py",
+        run: |workspace| {
+            Task::new("python3")
+                .args(["worker/models/pocket/train/selftest.py"])
+                .folder(workspace.root())
+                .run()
+        },
     },
     Stage {
         name: "clippy",
