@@ -229,15 +229,27 @@ fn invalid(path: &str, error: serde_json::Error) -> InvalidRequest {
             format!("the body must be a JSON object: {text}"),
         )
     } else {
-        let joint = if sentence.starts_with("must ") {
-            " "
+        let message = if sentence.starts_with("must ") {
+            format!("{path} {sentence}")
+        } else if let Some(expected) = expectation(path).filter(|_| !error.is_data()) {
+            // Such as NaN, which JSON does not have.
+            format!("{path} must be {expected}, and what is there is no such JSON: {sentence}")
         } else {
-            ": "
+            format!("{path}: {sentence}")
         };
-        ErrorObject::new(ErrorCode::InvalidValue, format!("{path}{joint}{sentence}"))
-            .with_param(path)
+        ErrorObject::new(ErrorCode::InvalidValue, message).with_param(path)
     };
     InvalidRequest(Box::new(object))
+}
+
+/// What a field takes, in its own words: it is shown a value that no field takes.
+fn expectation(field: &str) -> Option<String> {
+    let probe = serde_json::json!({ "prompt": "x", field: {} });
+    let refusal = serde_json::from_value::<JobRequest>(probe)
+        .err()?
+        .to_string();
+    let (_, expected) = refusal.split_once("expected ")?;
+    Some(expected.to_owned())
 }
 
 #[cfg(test)]
@@ -283,22 +295,22 @@ mod tests {
             (
                 r#"{"prompt":"x","steps":"many"}"#,
                 "steps",
-                "steps: invalid type: string",
+                "steps: invalid type: string \"many\", expected an integer within 1..=150",
             ),
             (
                 r#"{"prompt":"x","guidance_scale":NaN}"#,
                 "guidance_scale",
-                "guidance_scale: ",
+                "guidance_scale must be a number within 0..=30, ",
             ),
             (
                 r#"{"prompt":"x","guidance_scale":"NaN"}"#,
                 "guidance_scale",
-                "guidance_scale: ",
+                "guidance_scale: invalid type: string \"NaN\", expected a number within 0..=30",
             ),
             (
                 r#"{"prompt":"x","guidance_scale":1e999}"#,
                 "guidance_scale",
-                "guidance_scale: ",
+                "guidance_scale must be a number within 0..=30, ",
             ),
             (
                 r#"{"prompt":"x","guidance_scale":31}"#,

@@ -21,7 +21,7 @@ impl ValueError {
 }
 
 macro_rules! integer_newtype {
-    ($(#[$doc:meta])* $name:ident, $check:expr) => {
+    ($(#[$doc:meta])* $name:ident, $expecting:expr, $check:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(as = "u32", export_to = "protocol.ts"))]
@@ -47,7 +47,7 @@ macro_rules! integer_newtype {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let value = deserialize_integer(deserializer)?;
+                let value = deserialize_integer(deserializer, $expecting)?;
                 let check: fn(i64) -> Result<(), ValueError> = $check;
                 check(value).map_err(de::Error::custom)?;
                 u32::try_from(value).map(Self).map_err(de::Error::custom)
@@ -64,12 +64,15 @@ macro_rules! integer_newtype {
 
 /// Any integer that fits an `i64`, so that a negative or huge one is refused with the field's own bound instead of
 /// serde's "expected u32". Integral floats (`20.0`, as JavaScript may print them) are accepted.
-fn deserialize_integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
-    struct Visitor;
+fn deserialize_integer<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    expecting: fn(&mut fmt::Formatter<'_>) -> fmt::Result,
+) -> Result<i64, D::Error> {
+    struct Visitor(fn(&mut fmt::Formatter<'_>) -> fmt::Result);
     impl de::Visitor<'_> for Visitor {
         type Value = i64;
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an integer")
+            self.0(f)
         }
         fn visit_i64<E: de::Error>(self, value: i64) -> Result<i64, E> {
             Ok(value)
@@ -89,7 +92,7 @@ fn deserialize_integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64
             }
         }
     }
-    deserializer.deserialize_any(Visitor)
+    deserializer.deserialize_any(Visitor(expecting))
 }
 
 fn in_range(value: i64, minimum: u32, maximum: u32) -> Result<(), ValueError> {
@@ -105,22 +108,29 @@ fn in_range(value: i64, minimum: u32, maximum: u32) -> Result<(), ValueError> {
 integer_newtype!(
     /// Denoising steps, 1–150.
     Steps,
+    |f| write!(f, "an integer within {STEPS_MIN}..={STEPS_MAX}"),
     |value| in_range(value, STEPS_MIN, STEPS_MAX)
 );
 integer_newtype!(
     /// Images in one job, 1–8.
     BatchSize,
+    |f| write!(f, "an integer within {BATCH_IMAGES_MIN}..={BATCH_IMAGES_MAX}"),
     |value| in_range(value, BATCH_IMAGES_MIN, BATCH_IMAGES_MAX)
 );
 integer_newtype!(
     /// How many steps lie between two previews, 1–150.
     PreviewInterval,
+    |f| write!(f, "an integer within {STEPS_MIN}..={STEPS_MAX}"),
     |value| in_range(value, STEPS_MIN, STEPS_MAX)
 );
 integer_newtype!(
     /// Width or height in pixels: a multiple of 8, 8–4096. A model's own bounds are narrower and checked with the
     /// model.
     Dimension,
+    |f| write!(
+        f,
+        "a multiple of {DIMENSION_PIXELS_MULTIPLE} within {DIMENSION_PIXELS_MIN}..={DIMENSION_PIXELS_MAX}"
+    ),
     |value| {
         if in_range(value, DIMENSION_PIXELS_MIN, DIMENSION_PIXELS_MAX).is_ok()
             && value % i64::from(DIMENSION_PIXELS_MULTIPLE) == 0
@@ -170,7 +180,34 @@ impl GuidanceScale {
 
 impl<'de> Deserialize<'de> for GuidanceScale {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::new(f64::deserialize(deserializer)?).map_err(de::Error::custom)
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = f64;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(
+                    f,
+                    "a number within {GUIDANCE_SCALE_MIN}..={GUIDANCE_SCALE_MAX}"
+                )
+            }
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<f64, E> {
+                Ok(value)
+            }
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "an integer that f64 cannot hold is far outside the bound, checked next"
+            )]
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<f64, E> {
+                Ok(value as f64)
+            }
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "an integer that f64 cannot hold is far outside the bound, checked next"
+            )]
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<f64, E> {
+                Ok(value as f64)
+            }
+        }
+        Self::new(deserializer.deserialize_any(Visitor)?).map_err(de::Error::custom)
     }
 }
 
@@ -380,7 +417,7 @@ mod tests {
         assert!(message::<Steps>("0").starts_with("must be 1..=150, got 0"));
         assert!(message::<Steps>("151").starts_with("must be 1..=150, got 151"));
         assert!(message::<Steps>("-3").starts_with("must be 1..=150, got -3"));
-        assert!(message::<Steps>("2.5").contains("expected an integer"));
+        assert!(message::<Steps>("2.5").contains("expected an integer within 1..=150"));
         assert_eq!(
             serde_json::from_str::<Steps>("20.0")
                 .expect("integral")
