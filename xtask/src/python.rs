@@ -7,19 +7,27 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Makes the golden tensors anew.
+/// Where the scripts and their packages are.
+const TRAIN: &str = "worker/models/pocket/train";
+const GOLDEN: &str = "worker/crates/diffusion/tests/golden";
+
+/// Makes the golden tensors anew: those of the tiny models, then those of the embedded one.
 pub(crate) fn golden(workspace: &Workspace, arguments: &[OsString]) -> Result<()> {
-    let folder = workspace
-        .root()
-        .join("worker/crates/diffusion/tests/golden");
-    let python = environment(workspace, "golden", &folder.join("requirements.txt"))?;
-    script(&python, &folder.join("make.py"), &folder, arguments)
+    let folder = workspace.root().join(GOLDEN);
+    let make = folder.join("make.py");
+    let python = environment(workspace)?;
+    if !arguments.is_empty() {
+        return script(&python, &make, &folder, arguments);
+    }
+    script(&python, &make, &folder, &[])?;
+    let pocket = workspace.root().join("worker/models/pocket");
+    script(&python, &make, &folder, &["--pocket".into(), pocket.into()])
 }
 
 /// Trains, evaluates or exports the embedded model.
 pub(crate) fn pocket(workspace: &Workspace, arguments: &[OsString]) -> Result<()> {
-    let folder = workspace.root().join("worker/models/pocket/train");
-    let python = environment(workspace, "pocket", &folder.join("requirements.txt"))?;
+    let folder = workspace.root().join(TRAIN);
+    let python = environment(workspace)?;
     let mut all: Vec<OsString> = Vec::new();
     if !arguments.iter().any(|argument| argument == "--work") {
         all.extend(["--work".into(), workspace.tools().join("pocket").into()]);
@@ -36,8 +44,9 @@ fn script(python: &Path, script: &Path, folder: &Path, arguments: &[OsString]) -
         .run()
 }
 
-/// The checkout's virtual environment with what `requirements` says in it; gives its Python.
-fn environment(workspace: &Workspace, name: &str, requirements: &Path) -> Result<PathBuf> {
+/// The checkout's virtual environment, which both kinds of script share; gives its Python.
+fn environment(workspace: &Workspace) -> Result<PathBuf> {
+    let requirements = &workspace.root().join(TRAIN).join("requirements.txt");
     let home = workspace.tools().join("python");
     let python = if cfg!(windows) {
         home.join("Scripts/python.exe")
@@ -46,7 +55,7 @@ fn environment(workspace: &Workspace, name: &str, requirements: &Path) -> Result
     };
     let stamp = Inputs::default()
         .path(requirements)?
-        .stamp(workspace, &format!("python-{name}"));
+        .stamp(workspace, "python");
     if stamp.is_current(&[&python]) {
         return Ok(python);
     }
