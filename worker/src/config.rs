@@ -92,7 +92,7 @@ pub struct ServeArgs {
     /// Listen on an address that others reach, without any key.
     #[arg(long, env = "SCUMBLE_INSECURE")]
     pub insecure: bool,
-    /// A page's origin that may use this server, such as https://example.com. Repeatable.
+    /// A page's origin that may use this server, such as `https://example.com`. Repeatable.
     #[arg(
         long = "allow-origin",
         env = "SCUMBLE_ALLOW_ORIGIN",

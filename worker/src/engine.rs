@@ -1,7 +1,7 @@
 //! The engine: takes leased jobs one by one, has them drawn, and logs what happens. The only place that meets both
 //! the job store and the diffusion crate.
 //!
-//! Two halves joined by bounded channels: a thread that owns the device ([`thread`]), and the task here that leases,
+//! Two halves joined by bounded channels: a thread that owns the device (`engine/thread.rs`), and the task here that leases,
 //! writes events, encodes and stores images. The thread never waits for a reader, only for the log.
 
 mod progress;
