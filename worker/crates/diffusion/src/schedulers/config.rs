@@ -117,6 +117,8 @@ pub struct SchedulerConfig {
     sigma_spacing: SigmaSpacing,
     /// Whether the model's own choice of DPM solver is the stochastic one.
     stochastic: bool,
+    /// Whether the file gives `beta_start`, `beta_end` and `beta_schedule`; the defaults of the classes differ.
+    betas_given: [bool; 3],
     /// The pipeline corrects its scheduler's config in place, so the file's own class sees the corrected value even
     /// where the file says nothing; another class made from that config falls back to its own default.
     corrected_for_own_class: bool,
@@ -279,6 +281,11 @@ impl SchedulerConfig {
 
         let original_inference_steps = config.count("original_inference_steps", 50)?;
         let sigma_spacing = sigma_spacing(config)?;
+        let betas_given = [
+            config.optional::<f64>("beta_start")?.is_some(),
+            config.optional::<f64>("beta_end")?.is_some(),
+            config.optional::<String>("beta_schedule")?.is_some(),
+        ];
 
         Ok(Self {
             num_train_timesteps,
@@ -304,6 +311,7 @@ impl SchedulerConfig {
             original_inference_steps,
             timestep_scaling: config.positive("timestep_scaling", 10.0)?,
             sigma_spacing,
+            betas_given,
             stochastic: config.get("algorithm_type", String::new())? == "sde-dpmsolver++",
             lower_order_final: config.get("lower_order_final", true)?,
             euler_at_final: config.get("euler_at_final", false)?,
@@ -316,6 +324,18 @@ impl SchedulerConfig {
     /// The config as the class of `kind` sees it.
     pub(crate) fn for_kind(&self, kind: SchedulerKind) -> Self {
         let mut config = self.clone();
+        let [start_given, end_given, schedule_given] = self.betas_given;
+        if kind.defaults_to_stable_betas() {
+            config.beta_start = if start_given {
+                self.beta_start
+            } else {
+                0.00085
+            };
+            config.beta_end = if end_given { self.beta_end } else { 0.012 };
+        }
+        if !schedule_given && kind == SchedulerKind::Lcm {
+            config.beta_schedule = BetaSchedule::ScaledLinear;
+        }
         if self.corrected_for_own_class && kind.class() == self.class_name {
             config.steps_offset = config.steps_offset.or(Some(1));
             config.clip_sample = config.clip_sample.or(Some(false));
@@ -367,4 +387,39 @@ fn unsupported(file: &str, field: &str, value: &str, supported: &str) -> Error {
         file,
         format_args!("{field} = {value:?} is not supported, only {supported}"),
     )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::SchedulerConfig;
+
+    fn own_name(json: &Value) -> &'static str {
+        SchedulerConfig::from_json(json).unwrap().own_kind().name()
+    }
+
+    #[test]
+    fn a_file_names_its_own_solver_and_spacing() {
+        let class = |name: &str| json!({"_class_name": name});
+        assert_eq!(own_name(&class("HeunDiscreteScheduler")), "heun");
+        assert_eq!(own_name(&class("LCMScheduler")), "lcm");
+        // Not implemented: the solver that does best in few steps.
+        assert_eq!(own_name(&class("PNDMScheduler")), "dpmpp_2m");
+        let karras = json!({"_class_name": "UniPCMultistepScheduler", "use_karras_sigmas": true});
+        assert_eq!(own_name(&karras), "unipc_karras");
+        let stochastic = json!({
+            "_class_name": "DPMSolverMultistepScheduler", "use_beta_sigmas": true,
+            "algorithm_type": "sde-dpmsolver++",
+        });
+        assert_eq!(own_name(&stochastic), "dpmpp_2m_sde_beta");
+    }
+
+    #[test]
+    fn two_spacings_at_once_are_refused() {
+        let both = json!({"use_karras_sigmas": true, "use_beta_sigmas": true});
+        let error = SchedulerConfig::from_json(&both).unwrap_err();
+        assert!(error.to_string().contains("use_beta_sigmas"), "{error}");
+    }
 }

@@ -194,6 +194,14 @@ impl SchedulerKind {
         self.row().class
     }
 
+    /// Whether the reference's class falls back to Stable Diffusion's betas and not to those of DDPM's paper.
+    fn defaults_to_stable_betas(self) -> bool {
+        matches!(
+            self.row().solver,
+            Solver::Heun | Solver::DpmppSde | Solver::Lcm
+        )
+    }
+
     /// The most steps that the kind can take with a config.
     fn steps_max(self, config: &SchedulerConfig) -> usize {
         match self.row().solver {

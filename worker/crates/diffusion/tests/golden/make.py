@@ -74,7 +74,7 @@ LATER_SPACED = {
 }
 LATER_STEP_COUNTS = (1, 2, 7, 33)
 # The options that some of the later solvers read.
-LATER_VARIANTS = ("stable", "linear", "cosine", "leading-offset", "trailing", "linspace", "v", "sample", "zero-snr", "clip", "sigma-min", "short")
+LATER_VARIANTS = ("stable", "linear", "cosine", "leading-offset", "trailing", "linspace", "v", "sample", "zero-snr", "clip", "sigma-min", "short", "bare")
 LATER_VARIANTS_OF = {
     "ddpm": ("fixed-large",),
     "dpmpp_2m_sde": ("heun", "first-order", "euler-at-final", "no-lower-order", "lambda"),
@@ -456,9 +456,10 @@ def scheduler_tables(out):
         "short": {**base, "num_train_timesteps": 250},
         "fixed-large": {**base, "variance_type": "fixed_large", "clip_sample": False},
         "bh1": {**base, "solver_type": "bh1", "final_sigmas_type": "sigma_min"},
+        "bare": {"num_train_timesteps": 1000, "clip_sample": False},
         "sigma-bounds": {**base, "sigma_min": 0.05, "sigma_max": 10.5},
     }
-    later = ("fixed-large", "bh1", "sigma-bounds")
+    later = ("fixed-large", "bh1", "sigma-bounds", "bare")
     cases = []
     for variant, config in variants.items():
         for name, (kind, changes) in SCHEDULERS.items():
