@@ -211,7 +211,7 @@ impl Scheduler for Dpmpp2m {
                     "dpmpp_2m_sde was given no noise for its step",
                 )
             })?;
-            latents = combine(1.0, &latents, next_sigma * (-decay).sqrt(), noise)?;
+            latents = combine(1.0, &latents, next_sigma * (-decay).max(0.0).sqrt(), noise)?;
         }
         self.previous = Some(denoised.clone());
         Ok(Step { latents, denoised })
