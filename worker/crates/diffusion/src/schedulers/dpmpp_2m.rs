@@ -127,7 +127,7 @@ pub(super) fn alpha_and_sigma(sigma: f64) -> (f64, f64) {
 }
 
 /// Half the log signal-to-noise ratio.
-pub(super) fn lambda(sigma: f64) -> f64 {
+fn lambda(sigma: f64) -> f64 {
     -sigma.ln()
 }
 

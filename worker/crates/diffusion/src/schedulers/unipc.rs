@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use crate::error::Result;
 use crate::schedulers::config::{FinalSigmas, PredictionType, SchedulerConfig};
 use crate::schedulers::dpmpp_2m::{
-    alpha_and_sigma, denoise_at_level, lambda, multistep_timesteps, spaced_multistep,
+    alpha_and_sigma, denoise_at_level, multistep_timesteps, spaced_multistep,
 };
 use crate::schedulers::sigmas::{NoiseTable, SigmaSpacing, final_sigma, interpolate, single};
 use crate::schedulers::{Scheduler, Step, at, combine};
@@ -20,6 +20,13 @@ pub(super) struct UniPc {
     /// Whether B(h) is h itself and not e^h - 1.
     bh1: bool,
     before: Option<Before>,
+}
+
+/// Half the log signal-to-noise ratio, rounded where the reference rounds it.
+fn single_lambda(level: f64) -> f64 {
+    let alpha = single(1.0 / single(single(level * level + 1.0).sqrt()));
+    let sigma = single(level * alpha);
+    single(single(alpha.ln()) - single(sigma.ln()))
 }
 
 /// What is kept of the step before.
@@ -79,13 +86,14 @@ impl UniPc {
         let (level, next_level) = (at(&self.sigmas, index)?, at(&self.sigmas, index + 1)?);
         let (_, sigma) = alpha_and_sigma(level);
         let (next_alpha, next_sigma) = alpha_and_sigma(next_level);
-        let h = lambda(next_level) - lambda(level);
+        let h = single(single_lambda(next_level) - single_lambda(level));
         let earlier = if index == 0 {
             None
         } else {
-            Some((lambda(at(&self.sigmas, index - 1)?) - lambda(level)) / h)
+            let earlier = single_lambda(at(&self.sigmas, index - 1)?);
+            Some(single(single(earlier - single_lambda(level)) / h))
         };
-        let growth = (-h).exp_m1();
+        let growth = single((-h).exp_m1());
         Ok(Coefficients {
             carried: next_sigma / sigma,
             next_alpha,
@@ -135,9 +143,13 @@ struct Coefficients {
 impl Coefficients {
     /// What the corrector's two weights must add up to, plain and each times its place in the step.
     fn corrector_moments(&self) -> (f64, f64) {
-        let first = self.growth / -self.h - 1.0;
-        let second = first / -self.h - 0.5;
-        (first / self.weight, 2.0 * second / self.weight)
+        // Rounded where the reference rounds: short steps leave few digits of these differences.
+        let first = single(single(self.growth / -self.h) - 1.0);
+        let second = single(single(first / -self.h) - 0.5);
+        (
+            single(first / self.weight),
+            single(2.0 * second / self.weight),
+        )
     }
 
     fn first_order(&self, sample: &Tensor, denoised: &Tensor) -> Result<Tensor> {
