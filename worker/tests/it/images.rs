@@ -197,6 +197,9 @@ async fn models_and_schedulers_say_what_a_job_may_ask_for() {
         "euler_ancestral",
         "dpmpp_2m",
         "dpmpp_2m_karras",
+        "heun",
+        "unipc_karras",
+        "lcm",
     ] {
         assert!(names.contains(&name), "{names:?}");
     }

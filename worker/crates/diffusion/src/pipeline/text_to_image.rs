@@ -222,7 +222,7 @@ impl Pipeline {
         };
         let mut latents = (draw_noise()? * scheduler.init_noise_sigma())?;
         let timesteps = scheduler.timesteps().to_vec();
-        let total = timesteps.len();
+        let (total, mut done) = (scheduler.steps(), 0);
         for (index, timestep) in timesteps.into_iter().enumerate() {
             let input = (&latents * scheduler.model_input_scale(index))?;
             let output = self.predict(&input, timestep, prompts)?;
@@ -233,7 +233,12 @@ impl Pipeline {
             };
             let step = scheduler.step(index, &output, &latents, step_noise.as_ref())?;
             latents = step.latents;
-            check_finite(&latents, index + 1)?;
+            check_finite(&latents, done + 1)?;
+            // A step of some solvers asks the model twice.
+            let Some(steps_done) = scheduler.steps_done(index) else {
+                continue;
+            };
+            done = steps_done;
             let preview = Preview {
                 pipeline: self,
                 latents: &latents,
@@ -241,11 +246,11 @@ impl Pipeline {
             };
             let report = Report::Step {
                 image,
-                step: index + 1,
+                step: done,
                 total,
                 preview: &preview,
             };
-            proceed(on_report(report), index + 1)?;
+            proceed(on_report(report), done)?;
         }
         Ok(latents)
     }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::schedulers::SchedulerKind;
+use crate::schedulers::sigmas::SigmaSpacing;
 
 /// How the variance of the training noise grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,8 +105,20 @@ pub struct SchedulerConfig {
     pub euler_at_final: bool,
     /// The least log signal-to-noise ratio that the DPM solver starts from.
     pub lambda_min_clipped: f64,
-    /// Whether the model's own choice is Karras sigmas.
-    pub use_karras_sigmas: bool,
+    /// Whether UniPC's B(h) is h itself.
+    pub bh1: bool,
+    /// Whether the noise that DDPM adds has the variance of the whole step, not of its posterior.
+    pub variance_is_large: bool,
+    /// Steps of the solver that a consistency model was distilled from: the most that LCM can take.
+    pub original_inference_steps: usize,
+    /// How steeply LCM's boundary condition gives way to the model.
+    pub timestep_scaling: f64,
+    /// How the noise levels lie in the model's own choice.
+    sigma_spacing: SigmaSpacing,
+    /// Whether the model's own choice of DPM solver is the stochastic one.
+    stochastic: bool,
+    /// Whether the file gives `beta_start`, `beta_end` and `beta_schedule`; the defaults of the classes differ.
+    betas_given: [bool; 3],
     /// The pipeline corrects its scheduler's config in place, so the file's own class sees the corrected value even
     /// where the file says nothing; another class made from that config falls back to its own default.
     corrected_for_own_class: bool,
@@ -129,8 +142,6 @@ impl SchedulerConfig {
     pub(crate) fn read(config: &Config, stable_diffusion: bool) -> Result<Self> {
         config.only("thresholding", &[json!(false)])?;
         config.only("timestep_type", &[json!("discrete")])?;
-        config.only("use_exponential_sigmas", &[json!(false)])?;
-        config.only("use_beta_sigmas", &[json!(false)])?;
         config.only("use_lu_lambdas", &[json!(false)])?;
         config.only("use_flow_sigmas", &[json!(false)])?;
         config.only("use_dynamic_shifting", &[json!(false)])?;
@@ -138,7 +149,17 @@ impl SchedulerConfig {
             "variance_type",
             &[json!("fixed_small"), json!("fixed_large")],
         )?;
-        config.only("algorithm_type", &[json!("dpmsolver++"), json!("deis")])?;
+        config.only(
+            "algorithm_type",
+            &[
+                json!("dpmsolver++"),
+                json!("sde-dpmsolver++"),
+                json!("deis"),
+            ],
+        )?;
+        config.only("predict_x0", &[json!(true)])?;
+        config.only("disable_corrector", &[json!([])])?;
+        config.only("solver_p", &[])?;
 
         let file = config.file();
         let class_name: String = config.get("_class_name", String::new())?;
@@ -214,9 +235,10 @@ impl SchedulerConfig {
             }
         };
         // Names of solvers of other classes mean the midpoint rule to the DPM solver.
-        let heun = match config.get("solver_type", "midpoint".to_owned())?.as_str() {
-            "midpoint" | "logrho" | "bh1" | "bh2" => false,
-            "heun" => true,
+        let (heun, bh1) = match config.get("solver_type", "midpoint".to_owned())?.as_str() {
+            "midpoint" | "logrho" | "bh2" => (false, false),
+            "bh1" => (false, true),
+            "heun" => (true, false),
             other => return Err(unsupported(file, "solver_type", other, "midpoint or heun")),
         };
         let solver_order = config.count("solver_order", 2)?;
@@ -257,6 +279,14 @@ impl SchedulerConfig {
             clip_sample = clip_sample.map(|_| false);
         }
 
+        let original_inference_steps = config.count("original_inference_steps", 50)?;
+        let sigma_spacing = sigma_spacing(config)?;
+        let betas_given = [
+            config.optional::<f64>("beta_start")?.is_some(),
+            config.optional::<f64>("beta_end")?.is_some(),
+            config.optional::<String>("beta_schedule")?.is_some(),
+        ];
+
         Ok(Self {
             num_train_timesteps,
             beta_start: beta("beta_start", 0.0001)?,
@@ -276,10 +306,16 @@ impl SchedulerConfig {
             sigma_max: config.optional("sigma_max")?,
             solver_order,
             heun,
+            bh1,
+            variance_is_large: config.get("variance_type", String::new())? == "fixed_large",
+            original_inference_steps,
+            timestep_scaling: config.positive("timestep_scaling", 10.0)?,
+            sigma_spacing,
+            betas_given,
+            stochastic: config.get("algorithm_type", String::new())? == "sde-dpmsolver++",
             lower_order_final: config.get("lower_order_final", true)?,
             euler_at_final: config.get("euler_at_final", false)?,
             lambda_min_clipped: config.get("lambda_min_clipped", f64::NEG_INFINITY)?,
-            use_karras_sigmas: config.get("use_karras_sigmas", false)?,
             class_name,
             corrected_for_own_class: stable_diffusion,
         })
@@ -288,6 +324,18 @@ impl SchedulerConfig {
     /// The config as the class of `kind` sees it.
     pub(crate) fn for_kind(&self, kind: SchedulerKind) -> Self {
         let mut config = self.clone();
+        let [start_given, end_given, schedule_given] = self.betas_given;
+        if kind.defaults_to_stable_betas() {
+            config.beta_start = if start_given {
+                self.beta_start
+            } else {
+                0.00085
+            };
+            config.beta_end = if end_given { self.beta_end } else { 0.012 };
+        }
+        if !schedule_given && kind == SchedulerKind::Lcm {
+            config.beta_schedule = BetaSchedule::ScaledLinear;
+        }
         if self.corrected_for_own_class && kind.class() == self.class_name {
             config.steps_offset = config.steps_offset.or(Some(1));
             config.clip_sample = config.clip_sample.or(Some(false));
@@ -297,8 +345,41 @@ impl SchedulerConfig {
 
     /// The scheduler that the file itself names.
     pub(crate) fn own_kind(&self) -> SchedulerKind {
-        SchedulerKind::for_class(&self.class_name, self.use_karras_sigmas)
+        SchedulerKind::for_class(&self.class_name, self.sigma_spacing, self.stochastic)
     }
+
+    /// The config as the classes see it that know no rescaling to zero signal, and of which some do not read the bounds
+    /// of the noise levels.
+    pub(super) fn without_rescaling(&self, reads_sigma_bounds: bool) -> Self {
+        let mut config = self.clone();
+        config.rescale_betas_zero_snr = false;
+        if !reads_sigma_bounds {
+            config.sigma_min = None;
+            config.sigma_max = None;
+        }
+        config
+    }
+}
+
+/// Errors if more than one spacing is asked for.
+fn sigma_spacing(config: &Config) -> Result<SigmaSpacing> {
+    let mut chosen = SigmaSpacing::Model;
+    for (field, spacing) in [
+        ("use_karras_sigmas", SigmaSpacing::Karras),
+        ("use_exponential_sigmas", SigmaSpacing::Exponential),
+        ("use_beta_sigmas", SigmaSpacing::Beta),
+    ] {
+        if config.get(field, false)? {
+            if chosen != SigmaSpacing::Model {
+                return Err(Error::config(
+                    config.file(),
+                    format_args!("{field} contradicts the other spacing of sigmas that is set"),
+                ));
+            }
+            chosen = spacing;
+        }
+    }
+    Ok(chosen)
 }
 
 fn unsupported(file: &str, field: &str, value: &str, supported: &str) -> Error {
@@ -306,4 +387,39 @@ fn unsupported(file: &str, field: &str, value: &str, supported: &str) -> Error {
         file,
         format_args!("{field} = {value:?} is not supported, only {supported}"),
     )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::SchedulerConfig;
+
+    fn own_name(json: &Value) -> &'static str {
+        SchedulerConfig::from_json(json).unwrap().own_kind().name()
+    }
+
+    #[test]
+    fn a_file_names_its_own_solver_and_spacing() {
+        let class = |name: &str| json!({"_class_name": name});
+        assert_eq!(own_name(&class("HeunDiscreteScheduler")), "heun");
+        assert_eq!(own_name(&class("LCMScheduler")), "lcm");
+        // Not implemented: the solver that does best in few steps.
+        assert_eq!(own_name(&class("PNDMScheduler")), "dpmpp_2m");
+        let karras = json!({"_class_name": "UniPCMultistepScheduler", "use_karras_sigmas": true});
+        assert_eq!(own_name(&karras), "unipc_karras");
+        let stochastic = json!({
+            "_class_name": "DPMSolverMultistepScheduler", "use_beta_sigmas": true,
+            "algorithm_type": "sde-dpmsolver++",
+        });
+        assert_eq!(own_name(&stochastic), "dpmpp_2m_sde_beta");
+    }
+
+    #[test]
+    fn two_spacings_at_once_are_refused() {
+        let both = json!({"use_karras_sigmas": true, "use_beta_sigmas": true});
+        let error = SchedulerConfig::from_json(&both).unwrap_err();
+        assert!(error.to_string().contains("use_beta_sigmas"), "{error}");
+    }
 }

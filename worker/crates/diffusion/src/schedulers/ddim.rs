@@ -22,17 +22,7 @@ impl Ddim {
     pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Result<Self> {
         let table = NoiseTable::new(config, false)?;
         let train = config.num_train_timesteps;
-        let timesteps = match config.timestep_spacing.unwrap_or(TimestepSpacing::Leading) {
-            TimestepSpacing::Leading => {
-                leading(train / steps, steps, config.steps_offset.unwrap_or(0))
-            }
-            TimestepSpacing::Trailing => trailing(train, real(train) / real(steps), steps),
-            TimestepSpacing::Linspace => linspace(0.0, real(train - 1), steps)
-                .into_iter()
-                .rev()
-                .map(f64::round_ties_even)
-                .collect(),
-        };
+        let timesteps = preserving_timesteps(config, steps);
         let final_alpha = if config.set_alpha_to_one {
             1.0
         } else {
@@ -69,6 +59,35 @@ impl Ddim {
     }
 }
 
+/// The whole timesteps of the solvers that keep the variance.
+pub(super) fn preserving_timesteps(config: &SchedulerConfig, steps: usize) -> Vec<f64> {
+    let train = config.num_train_timesteps;
+    match config.timestep_spacing.unwrap_or(TimestepSpacing::Leading) {
+        TimestepSpacing::Leading => leading(train / steps, steps, config.steps_offset.unwrap_or(0)),
+        TimestepSpacing::Trailing => trailing(train, real(train) / real(steps), steps),
+        TimestepSpacing::Linspace => linspace(0.0, real(train - 1), steps)
+            .into_iter()
+            .rev()
+            .map(f64::round_ties_even)
+            .collect(),
+    }
+}
+
+/// The denoised estimate from latents whose signal has the variance `alpha` and whose noise the rest of one.
+pub(super) fn denoise_preserving(
+    prediction_type: PredictionType,
+    alpha: f64,
+    model_output: &Tensor,
+    sample: &Tensor,
+) -> Result<Tensor> {
+    let (signal, noise) = (alpha.sqrt(), (1.0 - alpha).sqrt());
+    match prediction_type {
+        PredictionType::Epsilon => combine(1.0 / signal, sample, -noise / signal, model_output),
+        PredictionType::Sample => Ok(model_output.clone()),
+        PredictionType::VPrediction => combine(signal, sample, -noise, model_output),
+    }
+}
+
 impl Scheduler for Ddim {
     fn timesteps(&self) -> &[f64] {
         &self.timesteps
@@ -95,19 +114,11 @@ impl Scheduler for Ddim {
     ) -> Result<Step> {
         let (alpha, previous_alpha) = (at(&self.alphas, index)?, at(&self.previous_alphas, index)?);
         let (signal, noise) = (alpha.sqrt(), (1.0 - alpha).sqrt());
-        let (denoised, epsilon) = match self.prediction_type {
-            PredictionType::Epsilon => (
-                combine(1.0 / signal, sample, -noise / signal, model_output)?,
-                model_output.clone(),
-            ),
-            PredictionType::Sample => (
-                model_output.clone(),
-                combine(1.0 / noise, sample, -signal / noise, model_output)?,
-            ),
-            PredictionType::VPrediction => (
-                combine(signal, sample, -noise, model_output)?,
-                combine(signal, model_output, noise, sample)?,
-            ),
+        let denoised = denoise_preserving(self.prediction_type, alpha, model_output, sample)?;
+        let epsilon = match self.prediction_type {
+            PredictionType::Epsilon => model_output.clone(),
+            PredictionType::Sample => combine(1.0 / noise, sample, -signal / noise, model_output)?,
+            PredictionType::VPrediction => combine(signal, model_output, noise, sample)?,
         };
         let denoised = match self.clip {
             Some(range) => denoised.clamp(-range, range)?,

@@ -1,14 +1,15 @@
-//! DPM-Solver++ (Lu et al. 2022), multistep, of first and second order, on the data prediction.
+//! DPM-Solver++ (Lu et al. 2022), multistep, of first and second order, on the data prediction; as an ordinary or a
+//! stochastic differential equation.
 
 use candle_core::Tensor;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::schedulers::config::{
     BetaSchedule, FinalSigmas, PredictionType, SchedulerConfig, TimestepSpacing,
 };
 use crate::schedulers::sigmas::{
-    NoiseTable, final_sigma, interpolate, karras, leading, linspace, logarithms, real, single,
-    timestep_of_sigma, trailing,
+    NoiseTable, SigmaSpacing, final_sigma, interpolate, leading, linspace, real, respace, single,
+    trailing,
 };
 use crate::schedulers::{Scheduler, Step, at, combine};
 
@@ -22,16 +23,32 @@ pub(super) struct Dpmpp2m {
     first_order_only: bool,
     first_order_last: bool,
     heun: bool,
+    /// Whether noise is taken out twice as fast and half of it added anew.
+    stochastic: bool,
     /// The denoised estimate of the step before.
     previous: Option<Tensor>,
 }
 
 impl Dpmpp2m {
-    pub(super) fn new(config: &SchedulerConfig, steps: usize, use_karras: bool) -> Result<Self> {
+    pub(super) fn new(
+        config: &SchedulerConfig,
+        steps: usize,
+        spacing: SigmaSpacing,
+        stochastic: bool,
+    ) -> Result<Self> {
         let table = NoiseTable::new(config, true)?;
         let training = table.sigmas();
-        let (timesteps, mut sigmas) = if use_karras {
-            karras_schedule(config, &training, steps)?
+        let (timesteps, mut sigmas) = if spacing != SigmaSpacing::Model {
+            let (timesteps, sigmas) = spaced_multistep(config, &training, steps, spacing);
+            let rounds = spacing == SigmaSpacing::Karras
+                && config.beta_schedule != BetaSchedule::SquaredCosCapV2;
+            // The reference leaves the others unrounded and then cuts them to whole numbers.
+            let whole = if rounds {
+                f64::round_ties_even
+            } else {
+                f64::trunc
+            };
+            (timesteps.into_iter().map(whole).collect(), sigmas)
         } else {
             let timesteps = plain_timesteps(config, &table, steps);
             let sigmas = timesteps
@@ -50,33 +67,21 @@ impl Dpmpp2m {
                 || (config.lower_order_final && steps < SHORT_WALK_STEPS)
                 || config.final_sigmas_type == FinalSigmas::Zero,
             heun: config.heun,
+            stochastic,
             previous: None,
         })
     }
 }
 
-fn karras_schedule(
+/// Fractional timesteps and noise levels from the greatest to the least of training, or of the config's bounds.
+pub(super) fn spaced_multistep(
     config: &SchedulerConfig,
     training: &[f64],
     steps: usize,
-) -> Result<(Vec<f64>, Vec<f64>)> {
-    let log_sigmas = logarithms(training);
-    // Not fields of the reference's class, but it keeps those of the config that it is made from.
-    let sigma_min = config.sigma_min.unwrap_or(at(training, 0)?);
-    let sigma_max = config
-        .sigma_max
-        .unwrap_or(at(training, training.len() - 1)?);
-    let sigmas = karras(sigma_min, sigma_max, steps);
-    let timesteps = sigmas
-        .iter()
-        .map(|sigma| timestep_of_sigma(*sigma, &log_sigmas))
-        .map(|timestep| match config.beta_schedule {
-            // The reference leaves these unrounded and then cuts them to whole numbers.
-            BetaSchedule::SquaredCosCapV2 => timestep.trunc(),
-            BetaSchedule::Linear | BetaSchedule::ScaledLinear => timestep.round_ties_even(),
-        })
-        .collect();
-    Ok((timesteps, sigmas))
+    spacing: SigmaSpacing,
+) -> (Vec<f64>, Vec<f64>) {
+    let falling: Vec<f64> = training.iter().rev().copied().collect();
+    respace(config, spacing, training, steps, (Vec::new(), falling))
 }
 
 fn plain_timesteps(config: &SchedulerConfig, table: &NoiseTable, steps: usize) -> Vec<f64> {
@@ -91,6 +96,11 @@ fn plain_timesteps(config: &SchedulerConfig, table: &NoiseTable, steps: usize) -
         })
         .count();
     let last = train - clipped.min(train - 1);
+    multistep_timesteps(config, last, steps)
+}
+
+/// The timesteps of the multistep solvers below `last`: one level more is laid out than there are steps.
+pub(super) fn multistep_timesteps(config: &SchedulerConfig, last: usize, steps: usize) -> Vec<f64> {
     match config.timestep_spacing.unwrap_or(TimestepSpacing::Linspace) {
         TimestepSpacing::Linspace => {
             let mut timesteps = linspace(0.0, real(last - 1), steps + 1);
@@ -104,12 +114,14 @@ fn plain_timesteps(config: &SchedulerConfig, table: &NoiseTable, steps: usize) -
             timesteps.truncate(steps);
             timesteps
         }
-        TimestepSpacing::Trailing => trailing(last, real(train) / real(steps), steps),
+        TimestepSpacing::Trailing => {
+            trailing(last, real(config.num_train_timesteps) / real(steps), steps)
+        }
     }
 }
 
 /// Signal and noise parts of a variance-preserving latent whose noise level is `sigma`.
-fn alpha_and_sigma(sigma: f64) -> (f64, f64) {
+pub(super) fn alpha_and_sigma(sigma: f64) -> (f64, f64) {
     let alpha = 1.0 / (sigma * sigma + 1.0).sqrt();
     (alpha, sigma * alpha)
 }
@@ -117,6 +129,21 @@ fn alpha_and_sigma(sigma: f64) -> (f64, f64) {
 /// Half the log signal-to-noise ratio.
 fn lambda(sigma: f64) -> f64 {
     -sigma.ln()
+}
+
+/// The denoised estimate from variance-preserving latents of noise level `level`.
+pub(super) fn denoise_at_level(
+    prediction_type: PredictionType,
+    level: f64,
+    model_output: &Tensor,
+    sample: &Tensor,
+) -> Result<Tensor> {
+    let (alpha, sigma) = alpha_and_sigma(level);
+    match prediction_type {
+        PredictionType::Epsilon => combine(1.0 / alpha, sample, -sigma / alpha, model_output),
+        PredictionType::VPrediction => combine(alpha, sample, -sigma, model_output),
+        PredictionType::Sample => Ok(model_output.clone()),
+    }
 }
 
 impl Scheduler for Dpmpp2m {
@@ -136,34 +163,40 @@ impl Scheduler for Dpmpp2m {
         1.0
     }
 
+    fn adds_noise(&self) -> bool {
+        self.stochastic
+    }
+
     fn step(
         &mut self,
         index: usize,
         model_output: &Tensor,
         sample: &Tensor,
-        _noise: Option<&Tensor>,
+        noise: Option<&Tensor>,
     ) -> Result<Step> {
         let (level, next_level) = (at(&self.sigmas, index)?, at(&self.sigmas, index + 1)?);
-        let (alpha, sigma) = alpha_and_sigma(level);
+        let (_, sigma) = alpha_and_sigma(level);
         let (next_alpha, next_sigma) = alpha_and_sigma(next_level);
-        let denoised = match self.prediction_type {
-            PredictionType::Epsilon => combine(1.0 / alpha, sample, -sigma / alpha, model_output)?,
-            PredictionType::VPrediction => combine(alpha, sample, -sigma, model_output)?,
-            PredictionType::Sample => model_output.clone(),
-        };
+        let denoised = denoise_at_level(self.prediction_type, level, model_output, sample)?;
 
         // h, the distance in lambda, is infinite on the step to a noise level of zero: e^-h is then 0.
         let h = lambda(next_level) - lambda(level);
-        let decay = (-h).exp() - 1.0;
-        let first_order = combine(next_sigma / sigma, sample, -next_alpha * decay, &denoised)?;
+        // The stochastic equation takes the noise out twice as far.
+        let (reach, carried) = if self.stochastic {
+            (2.0 * h, next_sigma / sigma * (-h).exp())
+        } else {
+            (h, next_sigma / sigma)
+        };
+        let decay = (-reach).exp() - 1.0;
+        let first_order = combine(carried, sample, -next_alpha * decay, &denoised)?;
 
         let is_last = index + 1 == self.timesteps.len();
-        let latents = match &self.previous {
+        let mut latents = match &self.previous {
             Some(previous) if !(self.first_order_only || is_last && self.first_order_last) => {
                 let h_before = lambda(level) - lambda(at(&self.sigmas, index.saturating_sub(1))?);
                 let slope = ((&denoised - previous)? * (h / h_before))?;
                 let weight = if self.heun {
-                    next_alpha * (decay / h + 1.0)
+                    next_alpha * (decay / reach + 1.0)
                 } else {
                     -0.5 * next_alpha * decay
                 };
@@ -171,6 +204,15 @@ impl Scheduler for Dpmpp2m {
             }
             _ => first_order,
         };
+        if self.stochastic && next_sigma > 0.0 {
+            let noise = noise.ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Internal,
+                    "dpmpp_2m_sde was given no noise for its step",
+                )
+            })?;
+            latents = combine(1.0, &latents, next_sigma * (-decay).max(0.0).sqrt(), noise)?;
+        }
         self.previous = Some(denoised.clone());
         Ok(Step { latents, denoised })
     }

@@ -5,8 +5,8 @@ use candle_core::Tensor;
 use crate::error::Result;
 use crate::schedulers::config::{Interpolation, PredictionType, SchedulerConfig, TimestepSpacing};
 use crate::schedulers::sigmas::{
-    NoiseTable, euler_timesteps, final_sigma, interpolate, karras, linspace, logarithms, single,
-    timestep_of_sigma,
+    NoiseTable, SigmaSpacing, euler_timesteps, final_sigma, interpolate, linspace,
+    model_input_scale, respace, single,
 };
 use crate::schedulers::{Scheduler, Step, at, combine};
 
@@ -18,10 +18,14 @@ pub(super) struct Euler {
 }
 
 impl Euler {
-    pub(super) fn new(config: &SchedulerConfig, steps: usize, use_karras: bool) -> Result<Self> {
+    pub(super) fn new(
+        config: &SchedulerConfig,
+        steps: usize,
+        spacing: SigmaSpacing,
+    ) -> Result<Self> {
         let training = NoiseTable::new(config, true)?.sigmas();
-        let mut timesteps = euler_timesteps(config, steps);
-        let mut sigmas: Vec<f64> = match config.interpolation_type {
+        let timesteps = euler_timesteps(config, steps);
+        let sigmas: Vec<f64> = match config.interpolation_type {
             Interpolation::Linear => timesteps
                 .iter()
                 .map(|timestep| interpolate(&training, *timestep))
@@ -37,16 +41,8 @@ impl Euler {
                 sigmas
             }
         };
-        if use_karras {
-            let sigma_min = config.sigma_min.unwrap_or(at(&sigmas, sigmas.len() - 1)?);
-            let sigma_max = config.sigma_max.unwrap_or(at(&sigmas, 0)?);
-            let log_sigmas = logarithms(&training);
-            sigmas = karras(sigma_min, sigma_max, steps);
-            timesteps = sigmas
-                .iter()
-                .map(|sigma| timestep_of_sigma(*sigma, &log_sigmas))
-                .collect();
-        }
+        let (timesteps, mut sigmas) =
+            respace(config, spacing, &training, steps, (timesteps, sigmas));
         sigmas.push(final_sigma(config, &training));
         let sigmas: Vec<f64> = sigmas.into_iter().map(single).collect();
         Ok(Self {
@@ -103,8 +99,7 @@ impl Scheduler for Euler {
     }
 
     fn model_input_scale(&self, index: usize) -> f64 {
-        let sigma = self.sigmas.get(index).copied().unwrap_or(0.0);
-        1.0 / (sigma * sigma + 1.0).sqrt()
+        model_input_scale(&self.sigmas, index)
     }
 
     fn step(

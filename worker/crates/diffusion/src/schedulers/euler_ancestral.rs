@@ -5,7 +5,9 @@ use candle_core::Tensor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::schedulers::config::{PredictionType, SchedulerConfig};
 use crate::schedulers::euler::{denoise, init_noise_sigma};
-use crate::schedulers::sigmas::{NoiseTable, euler_timesteps, interpolate, single};
+use crate::schedulers::sigmas::{
+    NoiseTable, euler_timesteps, interpolate, model_input_scale, single,
+};
 use crate::schedulers::{Scheduler, Step, at, combine};
 
 pub(super) struct EulerAncestral {
@@ -53,8 +55,7 @@ impl Scheduler for EulerAncestral {
     }
 
     fn model_input_scale(&self, index: usize) -> f64 {
-        let sigma = self.sigmas.get(index).copied().unwrap_or(0.0);
-        1.0 / (sigma * sigma + 1.0).sqrt()
+        model_input_scale(&self.sigmas, index)
     }
 
     fn adds_noise(&self) -> bool {

@@ -2,10 +2,16 @@
 
 mod config;
 mod ddim;
+mod ddpm;
 mod dpmpp_2m;
+mod dpmpp_sde;
 mod euler;
 mod euler_ancestral;
+mod heun;
+mod lcm;
+mod lms;
 mod sigmas;
+mod unipc;
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,77 +23,123 @@ pub use config::{
 };
 
 use crate::error::{Error, Result};
+use crate::schedulers::sigmas::SigmaSpacing;
 
-/// The schedulers that a request can choose from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum SchedulerKind {
-    /// DDIM without added noise.
-    Ddim,
-    /// Euler's method.
-    Euler,
-    /// Euler's method on the sigmas of Karras et al.
-    EulerKarras,
-    /// Euler's method with noise added back after each step.
-    EulerAncestral,
-    /// DPM-Solver++, second order, multistep.
-    Dpmpp2m,
-    /// The same on the sigmas of Karras et al.
-    Dpmpp2mKarras,
+/// Declares the solvers, one kind for each with the model's own spacing of noise levels and, for those that can, one
+/// for each other spacing; and the row of every kind.
+macro_rules! kinds {
+    (
+        $(
+            $(#[$doc:meta])*
+            $solver:ident: $name:literal, $label:literal, $class:literal, [$($alias:literal),*]
+            $(, $karras:ident, $exponential:ident, $beta:ident)?;
+        )*
+    ) => {
+        /// The schedulers that a request can choose from.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum SchedulerKind {
+            $(
+                $(#[$doc])*
+                $solver,
+                $(
+                    #[doc = concat!($label, " on the sigmas of Karras et al.")]
+                    $karras,
+                    #[doc = concat!($label, " on sigmas in even steps of the logarithm.")]
+                    $exponential,
+                    #[doc = concat!($label, " on sigmas at the quantiles of a beta distribution.")]
+                    $beta,
+                )?
+            )*
+        }
+
+        /// What a kind walks with, apart from the spacing.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        enum Solver {
+            $($solver,)*
+        }
+
+        const ROWS: &[Row] = &[
+            $(
+                Row {
+                    kind: SchedulerKind::$solver,
+                    solver: Solver::$solver,
+                    spacing: SigmaSpacing::Model,
+                    class: $class,
+                    name: $name,
+                    label: $label,
+                    aliases: &[$($alias),*],
+                },
+                $(
+                    kinds!(@spaced $solver $karras Karras "_karras" " Karras" $name $label $class),
+                    kinds!(@spaced $solver $exponential Exponential "_exponential" " Exponential" $name $label $class),
+                    kinds!(@spaced $solver $beta Beta "_beta" " Beta" $name $label $class),
+                )?
+            )*
+        ];
+    };
+    (
+        @spaced $solver:ident $kind:ident $spacing:ident $suffix:literal $word:literal
+        $name:literal $label:literal $class:literal
+    ) => {
+        Row {
+            kind: SchedulerKind::$kind,
+            solver: Solver::$solver,
+            spacing: SigmaSpacing::$spacing,
+            class: $class,
+            name: concat!($name, $suffix),
+            label: concat!($label, $word),
+            aliases: &[concat!($label, $word), concat!("k_", $name, $suffix)],
+        }
+    };
 }
 
 /// What is to be known of a kind, one row each.
 struct Row {
     kind: SchedulerKind,
+    solver: Solver,
+    spacing: SigmaSpacing,
+    /// The reference's class that implements it.
+    class: &'static str,
     name: &'static str,
     label: &'static str,
     aliases: &'static [&'static str],
 }
 
-const ROWS: &[Row] = &[
-    Row {
-        kind: SchedulerKind::Ddim,
-        name: "ddim",
-        label: "DDIM",
-        aliases: &["DDIM", "DDIMScheduler"],
-    },
-    Row {
-        kind: SchedulerKind::Euler,
-        name: "euler",
-        label: "Euler",
-        aliases: &["Euler", "k_euler", "EulerDiscreteScheduler"],
-    },
-    Row {
-        kind: SchedulerKind::EulerKarras,
-        name: "euler_karras",
-        label: "Euler Karras",
-        aliases: &["Euler Karras", "k_euler_karras"],
-    },
-    Row {
-        kind: SchedulerKind::EulerAncestral,
-        name: "euler_ancestral",
-        label: "Euler ancestral",
-        aliases: &[
-            "Euler a",
-            "euler_a",
-            "k_euler_a",
-            "k_euler_ancestral",
-            "EulerAncestralDiscreteScheduler",
-        ],
-    },
-    Row {
-        kind: SchedulerKind::Dpmpp2m,
-        name: "dpmpp_2m",
-        label: "DPM++ 2M",
-        aliases: &["DPM++ 2M", "k_dpmpp_2m", "DPMSolverMultistepScheduler"],
-    },
-    Row {
-        kind: SchedulerKind::Dpmpp2mKarras,
-        name: "dpmpp_2m_karras",
-        label: "DPM++ 2M Karras",
-        aliases: &["DPM++ 2M Karras", "k_dpmpp_2m_karras"],
-    },
-];
+kinds! {
+    /// DDIM without added noise.
+    Ddim: "ddim", "DDIM", "DDIMScheduler", ["DDIM", "DDIMScheduler"];
+    /// DDPM's ancestral sampling.
+    Ddpm: "ddpm", "DDPM", "DDPMScheduler", ["DDPM", "DDPMScheduler"];
+    /// Euler's method.
+    Euler: "euler", "Euler", "EulerDiscreteScheduler", ["Euler", "k_euler", "EulerDiscreteScheduler"],
+        EulerKarras, EulerExponential, EulerBeta;
+    /// Euler's method with noise added back after each step.
+    EulerAncestral: "euler_ancestral", "Euler ancestral", "EulerAncestralDiscreteScheduler",
+        ["Euler a", "euler_a", "k_euler_a", "k_euler_ancestral", "EulerAncestralDiscreteScheduler"];
+    /// Heun's method, two evaluations a step.
+    Heun: "heun", "Heun", "HeunDiscreteScheduler", ["Heun", "k_heun", "HeunDiscreteScheduler"],
+        HeunKarras, HeunExponential, HeunBeta;
+    /// Linear multistep of fourth order.
+    Lms: "lms", "LMS", "LMSDiscreteScheduler", ["LMS", "k_lms", "LMSDiscreteScheduler"],
+        LmsKarras, LmsExponential, LmsBeta;
+    /// DPM-Solver++, second order, multistep.
+    Dpmpp2m: "dpmpp_2m", "DPM++ 2M", "DPMSolverMultistepScheduler",
+        ["DPM++ 2M", "k_dpmpp_2m", "DPMSolverMultistepScheduler"],
+        Dpmpp2mKarras, Dpmpp2mExponential, Dpmpp2mBeta;
+    /// The same as a stochastic differential equation.
+    Dpmpp2mSde: "dpmpp_2m_sde", "DPM++ 2M SDE", "DPMSolverMultistepScheduler", ["DPM++ 2M SDE", "k_dpmpp_2m_sde"],
+        Dpmpp2mSdeKarras, Dpmpp2mSdeExponential, Dpmpp2mSdeBeta;
+    /// DPM-Solver++ as a stochastic differential equation with a midpoint, two evaluations a step.
+    DpmppSde: "dpmpp_sde", "DPM++ SDE", "DPMSolverSDEScheduler",
+        ["DPM++ SDE", "k_dpmpp_sde", "DPMSolverSDEScheduler"],
+        DpmppSdeKarras, DpmppSdeExponential, DpmppSdeBeta;
+    /// UniPC, second order.
+    UniPc: "unipc", "UniPC", "UniPCMultistepScheduler", ["UniPC", "uni_pc", "UniPCMultistepScheduler"],
+        UniPcKarras, UniPcExponential, UniPcBeta;
+    /// For latent consistency models.
+    Lcm: "lcm", "LCM", "LCMScheduler", ["LCM", "LCMScheduler"];
+}
 
 impl SchedulerKind {
     /// Every kind, in the order in which a menu shows them.
@@ -121,24 +173,42 @@ impl SchedulerKind {
 
     /// The scheduler that stands for the class named in a model's own scheduler config. Classes that are not
     /// implemented fall back to the solver that does best in few steps.
-    pub(crate) fn for_class(class: &str, karras: bool) -> Self {
-        match (class, karras) {
-            ("DDIMScheduler", _) => Self::Ddim,
-            ("EulerDiscreteScheduler", false) => Self::Euler,
-            ("EulerDiscreteScheduler", true) => Self::EulerKarras,
-            ("EulerAncestralDiscreteScheduler", _) => Self::EulerAncestral,
-            (_, false) => Self::Dpmpp2m,
-            (_, true) => Self::Dpmpp2mKarras,
-        }
+    fn for_class(class: &str, spacing: SigmaSpacing, stochastic: bool) -> Self {
+        let solver = ROWS
+            .iter()
+            .find(|row| row.class == class)
+            .map_or(Solver::Dpmpp2m, |row| match row.solver {
+                Solver::Dpmpp2m if stochastic => Solver::Dpmpp2mSde,
+                solver => solver,
+            });
+        let rows = || ROWS.iter().filter(|row| row.solver == solver);
+        rows()
+            .find(|row| row.spacing == spacing)
+            .or_else(|| rows().next())
+            .map(|row| row.kind)
+            .expect("every solver has its row: anything else is a bug")
     }
 
     /// The reference's class that implements this kind.
     pub(crate) fn class(self) -> &'static str {
-        match self {
-            Self::Ddim => "DDIMScheduler",
-            Self::Euler | Self::EulerKarras => "EulerDiscreteScheduler",
-            Self::EulerAncestral => "EulerAncestralDiscreteScheduler",
-            Self::Dpmpp2m | Self::Dpmpp2mKarras => "DPMSolverMultistepScheduler",
+        self.row().class
+    }
+
+    /// Whether the reference's class falls back to Stable Diffusion's betas and not to those of DDPM's paper.
+    fn defaults_to_stable_betas(self) -> bool {
+        matches!(
+            self.row().solver,
+            Solver::Heun | Solver::DpmppSde | Solver::Lcm
+        )
+    }
+
+    /// The most steps that the kind can take with a config.
+    fn steps_max(self, config: &SchedulerConfig) -> usize {
+        match self.row().solver {
+            Solver::Lcm => config
+                .original_inference_steps
+                .min(config.num_train_timesteps),
+            _ => config.num_train_timesteps,
         }
     }
 }
@@ -181,17 +251,20 @@ pub struct Step {
 }
 
 /// A solver set up for one image: feed it every model output once, in order.
+///
+/// What is called an index counts evaluations of the model: those solvers that look at it twice a step have up to two
+/// for each step.
 pub trait Scheduler: Send {
-    /// The model's timestep for each step, falling.
+    /// The model's timestep for each evaluation, falling.
     fn timesteps(&self) -> &[f64];
 
-    /// The noise level before each step and, last, after the final one.
+    /// The noise level before each evaluation and, last, after the final one.
     fn sigmas(&self) -> &[f64];
 
     /// What standard normal noise is multiplied by to start.
     fn init_noise_sigma(&self) -> f64;
 
-    /// What the latents are multiplied by before the model sees them in step `index`.
+    /// What the latents are multiplied by before the model sees them in evaluation `index`.
     fn model_input_scale(&self, index: usize) -> f64;
 
     /// Whether `step` wants noise.
@@ -199,7 +272,24 @@ pub trait Scheduler: Send {
         false
     }
 
-    /// One step from `sample` with what the model said of it. `noise` is standard normal, of the same shape, and
+    /// How often the model is asked in each step but the last, which asks once: 1 or 2.
+    fn evaluations_per_step(&self) -> usize {
+        1
+    }
+
+    /// Steps, as asked for.
+    fn steps(&self) -> usize {
+        self.timesteps().len().div_ceil(self.evaluations_per_step())
+    }
+
+    /// How many steps are done once evaluation `index` is, if a step ends with it.
+    fn steps_done(&self, index: usize) -> Option<usize> {
+        let is_last = index + 1 == self.timesteps().len();
+        let ends = is_last || (index + 1).is_multiple_of(self.evaluations_per_step());
+        ends.then(|| (index + 1).div_ceil(self.evaluations_per_step()))
+    }
+
+    /// One evaluation's share of the walk, in most solvers a step: from `sample` with what the model said of it. `noise` is standard normal, of the same shape, and
     /// needed only where `adds_noise`.
     fn step(
         &mut self,
@@ -212,28 +302,34 @@ pub trait Scheduler: Send {
 
 /// Sets up the solver of `kind` on the schedule that the model was trained with.
 ///
-/// Errors if `steps` is 0 or more than the model's training timesteps, or if the kind cannot do what the config asks.
+/// Errors if `steps` is 0 or more than the model's training timesteps (for LCM: than those of its distillation), or if the kind cannot do what the config asks.
 pub fn scheduler(
     kind: SchedulerKind,
     config: &SchedulerConfig,
     steps: usize,
 ) -> Result<Box<dyn Scheduler>> {
-    let steps_max = config.num_train_timesteps;
+    let steps_max = kind.steps_max(config);
     if !(1..=steps_max).contains(&steps) {
         return Err(Error::parameter(format!(
             "steps must be 1..={steps_max}, got {steps}"
         )));
     }
     let config = config.for_kind(kind);
-    Ok(match kind {
-        SchedulerKind::Ddim => Box::new(ddim::Ddim::new(&config, steps)?),
-        SchedulerKind::Euler => Box::new(euler::Euler::new(&config, steps, false)?),
-        SchedulerKind::EulerKarras => Box::new(euler::Euler::new(&config, steps, true)?),
-        SchedulerKind::EulerAncestral => {
-            Box::new(euler_ancestral::EulerAncestral::new(&config, steps)?)
-        }
-        SchedulerKind::Dpmpp2m => Box::new(dpmpp_2m::Dpmpp2m::new(&config, steps, false)?),
-        SchedulerKind::Dpmpp2mKarras => Box::new(dpmpp_2m::Dpmpp2m::new(&config, steps, true)?),
+    let Row {
+        solver, spacing, ..
+    } = *kind.row();
+    Ok(match solver {
+        Solver::Ddim => Box::new(ddim::Ddim::new(&config, steps)?),
+        Solver::Ddpm => Box::new(ddpm::Ddpm::new(&config, steps)?),
+        Solver::Euler => Box::new(euler::Euler::new(&config, steps, spacing)?),
+        Solver::EulerAncestral => Box::new(euler_ancestral::EulerAncestral::new(&config, steps)?),
+        Solver::Heun => Box::new(heun::Heun::new(&config, steps, spacing)?),
+        Solver::Lms => Box::new(lms::Lms::new(&config, steps, spacing)?),
+        Solver::Dpmpp2m => Box::new(dpmpp_2m::Dpmpp2m::new(&config, steps, spacing, false)?),
+        Solver::Dpmpp2mSde => Box::new(dpmpp_2m::Dpmpp2m::new(&config, steps, spacing, true)?),
+        Solver::DpmppSde => Box::new(dpmpp_sde::DpmppSde::new(&config, steps, spacing)?),
+        Solver::UniPc => Box::new(unipc::UniPc::new(&config, steps, spacing)?),
+        Solver::Lcm => Box::new(lcm::Lcm::new(&config, steps)?),
     })
 }
 

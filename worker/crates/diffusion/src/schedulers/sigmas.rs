@@ -156,6 +156,119 @@ pub(super) fn linspace(start: f64, end: f64, count: usize) -> Vec<f64> {
     values
 }
 
+/// How the noise levels of a walk are spread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum SigmaSpacing {
+    /// Where the model's own timesteps put them.
+    Model,
+    /// Karras et al. 2022, equation 5.
+    Karras,
+    /// Even steps of the logarithm.
+    Exponential,
+    /// Quantiles of a beta distribution, dense at both ends (Lee et al., "Beta Sampling is All You Need").
+    Beta,
+}
+
+/// The fractional timesteps and the noise levels of a walk of Euler's kind, falling, without the final level.
+pub(super) fn spaced_schedule(
+    config: &SchedulerConfig,
+    steps: usize,
+    spacing: SigmaSpacing,
+) -> Result<(Vec<f64>, Vec<f64>)> {
+    let training = NoiseTable::new(config, true)?.sigmas();
+    let timesteps = euler_timesteps(config, steps);
+    let sigmas: Vec<f64> = timesteps
+        .iter()
+        .map(|timestep| interpolate(&training, *timestep))
+        .collect();
+    Ok(respace(
+        config,
+        spacing,
+        &training,
+        steps,
+        (timesteps, sigmas),
+    ))
+}
+
+/// `steps` noise levels from the greatest to the least of `sigmas`, or of the config's bounds, and their fractional
+/// timesteps; as they came where the spacing is the model's own.
+pub(super) fn respace(
+    config: &SchedulerConfig,
+    spacing: SigmaSpacing,
+    training: &[f64],
+    steps: usize,
+    (timesteps, sigmas): (Vec<f64>, Vec<f64>),
+) -> (Vec<f64>, Vec<f64>) {
+    let (Some(first), Some(last)) = (sigmas.first(), sigmas.last()) else {
+        return (timesteps, sigmas);
+    };
+    let sigma_max = config.sigma_max.unwrap_or(*first);
+    let sigma_min = config.sigma_min.unwrap_or(*last);
+    let sigmas = match spacing {
+        SigmaSpacing::Model => return (timesteps, sigmas),
+        SigmaSpacing::Karras => karras(sigma_min, sigma_max, steps),
+        SigmaSpacing::Exponential => linspace(sigma_max.ln(), sigma_min.ln(), steps)
+            .into_iter()
+            .map(f64::exp)
+            .collect(),
+        SigmaSpacing::Beta => linspace(0.0, 1.0, steps)
+            .into_iter()
+            .map(|ramp| sigma_min + beta_quantile(1.0 - ramp) * (sigma_max - sigma_min))
+            .collect(),
+    };
+    let log_sigmas = logarithms(training);
+    let timesteps = sigmas
+        .iter()
+        .map(|sigma| timestep_of_sigma(*sigma, &log_sigmas))
+        .collect();
+    (timesteps, sigmas)
+}
+
+/// The value below which lies `share` of the beta distribution with both parameters 0.6.
+fn beta_quantile(share: f64) -> f64 {
+    const SHAPE: f64 = 0.6;
+    // The unnormalised distribution function by its power series, whose terms halve at least up to 1/2.
+    let mass_below = |x: f64| {
+        let mut coefficient = 1.0;
+        let mut sum = 0.0;
+        for term in 0..64 {
+            sum += coefficient / (SHAPE + real(term));
+            coefficient *= x * (real(term) + 1.0 - SHAPE) / real(term + 1);
+        }
+        sum * x.powf(SHAPE)
+    };
+    if share > 0.5 {
+        return 1.0 - beta_quantile(1.0 - share);
+    }
+    // Symmetric, so that half of the mass lies below 1/2.
+    let wanted = 2.0 * share * mass_below(0.5);
+    let (mut low, mut high) = (0.0, 0.5);
+    for _ in 0..64 {
+        let middle = 0.5 * (low + high);
+        if mass_below(middle) < wanted {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    if share > 0.0 { high } else { 0.0 }
+}
+
+/// Every entry for each of the two evaluations of a step that ends on it and begins on it: all but the first doubled.
+pub(super) fn twice(values: &[f64]) -> Vec<f64> {
+    values
+        .iter()
+        .flat_map(|value| [*value, *value])
+        .skip(1)
+        .collect()
+}
+
+/// What latents with added noise of level `sigmas[index]` are scaled by to be of unit variance.
+pub(super) fn model_input_scale(sigmas: &[f64], index: usize) -> f64 {
+    let sigma = sigmas.get(index).copied().unwrap_or(0.0);
+    1.0 / (sigma * sigma + 1.0).sqrt()
+}
+
 /// The timesteps of Euler's solvers, falling; those of `linspace` are fractions.
 pub(super) fn euler_timesteps(config: &SchedulerConfig, steps: usize) -> Vec<f64> {
     let train = config.num_train_timesteps;
@@ -199,7 +312,7 @@ pub(super) fn interpolate(table: &[f64], timestep: f64) -> f64 {
 }
 
 /// Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models", equation 5, falling.
-pub(super) fn karras(sigma_min: f64, sigma_max: f64, steps: usize) -> Vec<f64> {
+fn karras(sigma_min: f64, sigma_max: f64, steps: usize) -> Vec<f64> {
     const RHO: f64 = 7.0;
     let (least, greatest) = (sigma_min.powf(1.0 / RHO), sigma_max.powf(1.0 / RHO));
     linspace(0.0, 1.0, steps)

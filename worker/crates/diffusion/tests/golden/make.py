@@ -3,8 +3,9 @@
     python make.py                              # the tiny models and their golden tensors, schedulers.json
     python make.py --pocket ../../../../models/pocket   # golden tensors of a real model's folder, as pocket.*
     python make.py --pocket DIR --out ELSEWHERE         # the same, elsewhere
+    python make.py --schedulers                         # only schedulers.json and sd1-schedulers.*, of the models there
 
-Needs torch, diffusers, transformers and safetensors; their versions are written into every manifest. Everything is
+Needs torch, diffusers, transformers, safetensors, scipy and torchsde; their versions are written into every manifest. Everything is
 fixed by seeds, in float32, on one thread.
 """
 
@@ -17,18 +18,25 @@ from pathlib import Path
 
 import diffusers
 import numpy as np
+import scipy
 import torch
 import transformers
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
+    DDPMScheduler,
     DPMSolverMultistepScheduler,
+    DPMSolverSDEScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    LCMScheduler,
+    LMSDiscreteScheduler,
     PNDMScheduler,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
+    UniPCMultistepScheduler,
 )
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
@@ -42,6 +50,37 @@ SCHEDULERS = {
     "dpmpp_2m": (DPMSolverMultistepScheduler, {"use_karras_sigmas": False}),
     "dpmpp_2m_karras": (DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
 }
+SPACINGS = ("karras", "exponential", "beta")
+# Solvers that came later than the data of the models: their tables and walks are in schedulers.json, what a model draws
+# with them in sd1-schedulers.*.
+LATER_SOLVERS = {
+    "heun": (HeunDiscreteScheduler, {}),
+    "ddpm": (DDPMScheduler, {}),
+    "lcm": (LCMScheduler, {}),
+    "lms": (LMSDiscreteScheduler, {}),
+    "dpmpp_2m_sde": (DPMSolverMultistepScheduler, {"algorithm_type": "sde-dpmsolver++"}),
+    "unipc": (UniPCMultistepScheduler, {}),
+    "dpmpp_sde": (DPMSolverSDEScheduler, {}),
+}
+LATER_SPACED = {
+    f"{name}_{spacing}": (kind, {**changes, f"use_{spacing}_sigmas": True})
+    for name, (kind, changes) in {
+        "euler": (EulerDiscreteScheduler, {}),
+        "dpmpp_2m": (DPMSolverMultistepScheduler, {}),
+        **LATER_SOLVERS,
+    }.items()
+    for spacing in SPACINGS
+    if name not in ("ddpm", "lcm") and f"{name}_{spacing}" not in SCHEDULERS
+}
+LATER_STEP_COUNTS = (1, 2, 7, 33)
+# The options that some of the later solvers read.
+LATER_VARIANTS = ("stable", "linear", "cosine", "leading-offset", "trailing", "linspace", "v", "sample", "zero-snr", "clip", "sigma-min", "short", "bare")
+LATER_VARIANTS_OF = {
+    "ddpm": ("fixed-large",),
+    "dpmpp_2m_sde": ("heun", "first-order", "euler-at-final", "no-lower-order", "lambda"),
+    "unipc": ("no-lower-order", "first-order", "bh1"),
+}
+LATER_SPACED_VARIANTS = ("stable", "cosine", "leading-offset", "trailing", "v", "sigma-min", "sigma-bounds")
 SEEDS = (11, 12)
 STEP_COUNTS = (7, 20)
 # Latents larger than this are kept for every step of the short walks only.
@@ -55,6 +94,7 @@ def versions():
         "diffusers": diffusers.__version__,
         "transformers": transformers.__version__,
         "numpy": np.__version__,
+        "scipy": scipy.__version__,
     }
 
 
@@ -266,8 +306,9 @@ def load(folder):
 
 
 def replace_noise(seed):
-    """Makes the ancestral scheduler draw from `noise`, stream 1 on; returns a function that starts again."""
-    from diffusers.schedulers import scheduling_euler_ancestral_discrete as module
+    """Makes the schedulers that add noise draw from `noise`, stream 1 on."""
+    from diffusers.schedulers import scheduling_ddpm, scheduling_dpmsolver_multistep, scheduling_dpmsolver_sde
+    from diffusers.schedulers import scheduling_euler_ancestral_discrete, scheduling_lcm
 
     stream = [0]
 
@@ -275,11 +316,28 @@ def replace_noise(seed):
         stream[0] += 1
         return noise(seed, stream[0], int(np.prod(shape))).reshape(shape)
 
-    module.randn_tensor = draw
+    class RecordedPath:
+        """A Brownian motion in sigma made of drawn increments, each from where the one before ended."""
+
+        def __init__(self, x, *_):
+            self.shape, self.end, self.values = x.shape, None, {}
+
+        def __call__(self, sigma, sigma_next):
+            sigma, sigma_next = float(sigma), float(sigma_next)
+            if self.end is None or sigma not in self.values:
+                self.end, self.values = sigma, {sigma: torch.zeros(self.shape, dtype=torch.float64)}
+            increment = draw(self.shape).double() * (self.end - sigma_next) ** 0.5
+            self.values[sigma_next] = self.values[self.end] + increment
+            self.end = sigma_next
+            return ((self.values[sigma_next] - self.values[sigma]) / (sigma - sigma_next) ** 0.5).float()
+
+    for module in (scheduling_ddpm, scheduling_dpmsolver_multistep, scheduling_euler_ancestral_discrete, scheduling_lcm):
+        module.randn_tensor = draw
+    scheduling_dpmsolver_sde.BrownianTreeNoiseSampler = RecordedPath
 
 
 def draw(pipe, base_config, case):
-    kind, changes = SCHEDULERS[case["scheduler"]]
+    kind, changes = {**SCHEDULERS, **LATER_SOLVERS, **LATER_SPACED}[case["scheduler"]]
     pipe.scheduler = kind.from_config(base_config, **changes)
     scale = pipe.vae_scale_factor
     shape = (1, pipe.unet.config.in_channels, case["height"] // scale, case["width"] // scale)
@@ -396,32 +454,62 @@ def scheduler_tables(out):
         "no-lower-order": {**base, "lower_order_final": False, "final_sigmas_type": "sigma_min"},
         "lambda": {**base, "beta_schedule": "squaredcos_cap_v2", "lambda_min_clipped": -5.1},
         "short": {**base, "num_train_timesteps": 250},
+        "fixed-large": {**base, "variance_type": "fixed_large", "clip_sample": False},
+        "bh1": {**base, "solver_type": "bh1", "final_sigmas_type": "sigma_min"},
+        "bare": {"num_train_timesteps": 1000, "clip_sample": False},
+        "sigma-bounds": {**base, "sigma_min": 0.05, "sigma_max": 10.5},
     }
+    later = ("fixed-large", "bh1", "sigma-bounds", "bare")
     cases = []
     for variant, config in variants.items():
         for name, (kind, changes) in SCHEDULERS.items():
+            if variant in later:
+                continue
             if name == "euler_ancestral" and config.get("prediction_type") == "sample":
                 continue
             for steps in (1, 2, 7, 20, 33, 150):
-                scheduler = kind.from_config({**config, "_class_name": kind.__name__}, **changes)
-                scheduler.set_timesteps(steps)
-                case = {
-                    "config": variant,
-                    "scheduler": name,
-                    "steps": steps,
-                    "timesteps": [float(value) for value in scheduler.timesteps],
-                    "init_noise_sigma": float(scheduler.init_noise_sigma),
-                }
-                if hasattr(scheduler, "sigmas"):
-                    case["sigmas"] = [float(value) for value in scheduler.sigmas]
-                if len(case["timesteps"]) != steps or min(case["timesteps"]) < 0:
-                    raise SystemExit(f"the reference itself is broken here: {case}")
-                if steps in (2, 7, 20):
-                    case["walk"] = walk(scheduler)
-                cases.append(case)
+                cases.append(table(variant, config, name, kind, changes, steps, (2, 7, 20)))
+    for variant, config in variants.items():
+        for name, (kind, changes) in LATER_SOLVERS.items():
+            if variant not in LATER_VARIANTS + LATER_VARIANTS_OF.get(name, ()):
+                continue
+            if name == "dpmpp_sde" and config.get("prediction_type") == "sample":
+                continue
+            for steps in LATER_STEP_COUNTS:
+                cases.append(table(variant, config, name, kind, changes, steps, (2, 7, 33)))
+        for name, (kind, changes) in LATER_SPACED.items():
+            if variant not in LATER_SPACED_VARIANTS:
+                continue
+            for steps in (1, 7, 33):
+                cases.append(table(variant, config, name, kind, changes, steps, (7, 33)))
     text = json.dumps({"versions": versions(), "configs": variants}, indent=1)[:-2]
     lines = ",\n".join("  " + json.dumps(round_numbers(case)) for case in cases)
     (out / "schedulers.json").write_text(text + ',\n "cases": [\n' + lines + "\n ]\n}\n")
+
+
+def table(variant, config, name, kind, changes, steps, walked):
+    scheduler = kind.from_config({**config, "_class_name": kind.__name__}, **changes)
+    scheduler.set_timesteps(steps)
+    case = {
+        "config": variant,
+        "scheduler": name,
+        "steps": steps,
+        "timesteps": [float(value) for value in scheduler.timesteps],
+        "init_noise_sigma": float(scheduler.init_noise_sigma),
+    }
+    if hasattr(scheduler, "sigmas"):
+        case["sigmas"] = [float(value) for value in scheduler.sigmas]
+    evaluations = steps if scheduler.order == 1 else 2 * steps - 1
+    if len(case["timesteps"]) != evaluations or min(case["timesteps"]) < 0:
+        raise SystemExit(f"the reference itself is broken here: {case}")
+    if steps in walked:
+        case["walk"] = walk(scheduler, 5)
+        if name in LATER_SOLVERS:
+            scheduler.set_timesteps(steps)
+            case["other_seed_walk"] = walk(scheduler, 6)
+        if not np.isfinite(case["walk"]).all():
+            raise SystemExit(f"the reference itself is broken here: {case}")
+    return case
 
 
 def round_numbers(value):
@@ -434,9 +522,9 @@ def round_numbers(value):
     return value
 
 
-def walk(scheduler):
-    """The end of a walk on four numbers with the model `0.3 x - 0.2`; the ancestral noise is `noise(5, step)`."""
-    replace_noise(5)
+def walk(scheduler, seed):
+    """The end of a walk on four numbers with the model `0.3 x - 0.2`; the added noise is `noise(seed, evaluation)`."""
+    replace_noise(seed)
     # Otherwise it looks for its place by the timestep, and loses it where rounding makes two alike.
     scheduler.set_begin_index(0) if hasattr(scheduler, "set_begin_index") else None
     sample = torch.tensor([1.5, -0.5, 0.25, -2.0]).reshape(1, 1, 2, 2) * scheduler.init_noise_sigma
@@ -446,10 +534,41 @@ def walk(scheduler):
     return [float(value) for value in sample.flatten()]
 
 
+def golden_later(name, folder, out):
+    """What a model draws with the later solvers and spacings, after the last step."""
+    pipe = load(folder)
+    base_config = pipe.scheduler.config
+    tensors, cases = {}, []
+    size = pipe.unet.config.sample_size * pipe.vae_scale_factor
+    with torch.no_grad():
+        for scheduler in [*LATER_SOLVERS, *LATER_SPACED]:
+            for seed, steps in [(seed, steps) for seed in SEEDS for steps in (7, 33)] if scheduler in LATER_SOLVERS else [(11, 13)]:
+                case = {
+                    "name": f"{scheduler}-{seed}-{steps}",
+                    "prompt": PROMPTS[0],
+                    "negative_prompt": "",
+                    "width": size,
+                    "height": size,
+                    "guidance_scale": 4.0,
+                    "scheduler": scheduler,
+                    "seed": seed,
+                    "steps": steps,
+                    "latents_of": "last step",
+                }
+                latents = draw(pipe, base_config, case)[-1:].clone()
+                assert torch.isfinite(latents).all(), case
+                tensors[f"{case['name']}/latents"] = latents
+                cases.append(case)
+    save_file({key: value.contiguous() for key, value in tensors.items()}, out / f"{name}-schedulers.safetensors")
+    manifest = {"versions": versions(), "model": os.path.relpath(folder, out), "prompts": [], "cases": cases}
+    (out / f"{name}-schedulers.json").write_text(json.dumps(manifest, indent=1) + "\n")
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--pocket", type=Path, help="make only the golden tensors of this model folder")
     arguments.add_argument("--out", type=Path, default=HERE, help="where to write")
+    arguments.add_argument("--schedulers", action="store_true", help="make only what tests the schedulers")
     options = arguments.parse_args()
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
@@ -460,11 +579,15 @@ def main():
         golden("pocket", options.pocket.resolve(), options.out.resolve(), 3.0, prompts)
         return
     scheduler_tables(options.out)
+    if options.schedulers:
+        golden_later("sd1", (options.out / "sd1").resolve(), options.out.resolve())
+        return
     for name, make in {"sd1": make_sd1, "sd2": make_sd2, "sdxl": make_sdxl}.items():
         folder = options.out / name
         shutil.rmtree(folder, ignore_errors=True)
         make(folder)
         golden(name, folder.resolve(), options.out.resolve(), 4.0, PROMPTS)
+    golden_later("sd1", (options.out / "sd1").resolve(), options.out.resolve())
 
 
 if __name__ == "__main__":
