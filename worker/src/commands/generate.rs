@@ -8,7 +8,7 @@ use crate::{
     normalize::normalize,
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use scumble_diffusion::{Pipeline, Report, RgbImage, TextToImage};
+use scumble_diffusion::{LoadOptions, Pipeline, Report, RgbImage, TextToImage};
 use scumble_protocol::{
     BatchSize, Dimension, GuidanceScale, JobRequest, ModelId, NegativePrompt, NormalizedRequest,
     OutputFormat, Prompt, SchedulerName, Seed, Steps, ValueError,
@@ -56,7 +56,7 @@ fn draw(
         .device
         .open()
         .map_err(|error| error.to_string())?;
-    let pipeline = Pipeline::load(&model.files, &device)
+    let pipeline = Pipeline::load(&model.files, &device, &LoadOptions::default())
         .map_err(|error| format!("model {} cannot be used: {error}", model.id))?;
     let params = params(request)?;
     warn_of_cut_prompt(&pipeline, &params.prompt);

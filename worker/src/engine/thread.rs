@@ -3,8 +3,8 @@
 use super::EngineStatus;
 use crate::{catalog::Catalog, error::panic_message};
 use scumble_diffusion::{
-    Device, DeviceChoice, Error, ErrorKind, Pipeline, Report as DiffusionReport, RgbImage,
-    TextToImage, device_name,
+    Device, DeviceChoice, Error, ErrorKind, LoadOptions, Pipeline, Report as DiffusionReport,
+    RgbImage, TextToImage, device_name,
 };
 use scumble_protocol::ModelId;
 use std::{
@@ -255,7 +255,7 @@ impl LoadedModels {
                 self.drop_model(&oldest);
             }
             let started = Instant::now();
-            let pipeline = Pipeline::load(&model.files, &self.device)?;
+            let pipeline = Pipeline::load(&model.files, &self.device, &LoadOptions::default())?;
             tracing::info!(model = %id, elapsed_ms = started.elapsed().as_millis(), "model loaded");
             model.set_loaded(true);
             self.pipelines.push((id.clone(), pipeline));

@@ -5,7 +5,9 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use scumble_diffusion::{DeviceChoice, ModelFiles, Pipeline, Report, RgbImage, TextToImage};
+use scumble_diffusion::{
+    DeviceChoice, LoadOptions, ModelFiles, Pipeline, Report, RgbImage, TextToImage,
+};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -13,7 +15,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("usage: draw MODEL_DIR PROMPT OUTPUT.png [STEPS] [SCHEDULER] [SEED]".into());
     };
     let started = Instant::now();
-    let pipeline = Pipeline::load(&ModelFiles::folder(folder)?, &DeviceChoice::Auto.open()?)?;
+    let pipeline = Pipeline::load(
+        &ModelFiles::open(folder)?,
+        &DeviceChoice::Auto.open()?,
+        &LoadOptions::default(),
+    )?;
     let description = pipeline.description().clone();
     println!("{description:#?}");
     println!("loaded in {:.2} s", started.elapsed().as_secs_f64());

@@ -21,7 +21,7 @@ mod vae;
 mod weights;
 
 pub use candle_core::{Device, Tensor};
-pub use device::{DeviceChoice, device_name};
+pub use device::{DeviceChoice, LoadOptions, Precision, device_name};
 pub use error::{Error, ErrorKind};
 pub use files::ModelFiles;
 pub use image::RgbImage;

@@ -4,8 +4,8 @@
 use std::ops::ControlFlow;
 
 use scumble_diffusion::{
-    DeviceChoice, ErrorKind, Family, ModelFiles, Noise, Pipeline, Report, RgbImage, SchedulerKind,
-    TextToImage,
+    DeviceChoice, ErrorKind, Family, LoadOptions, ModelFiles, Noise, Pipeline, Report, RgbImage,
+    SchedulerKind, TextToImage,
 };
 
 mod common;
@@ -283,7 +283,7 @@ fn embedded_files_draw_the_same_pixels_as_a_folder() {
     }
     let embedded = ModelFiles::embedded(files.leak());
     let device = DeviceChoice::Cpu.open().unwrap();
-    let pipeline = Pipeline::load(&embedded, &device).unwrap();
+    let pipeline = Pipeline::load(&embedded, &device, &LoadOptions::default()).unwrap();
     let params = tiny_params(SchedulerKind::Dpmpp2m);
     assert_eq!(
         images(&pipeline, &params),

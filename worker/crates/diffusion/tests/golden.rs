@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use scumble_diffusion::{
-    Device, ModelFiles, Noise, Pipeline, Report, SchedulerKind, Tensor, TextToImage,
+    Device, LoadOptions, ModelFiles, Noise, Pipeline, Report, SchedulerKind, Tensor, TextToImage,
 };
 use serde::Deserialize;
 
@@ -76,7 +76,7 @@ fn load(folder: &Path, path: &Path) -> Golden {
         name: path.file_stem().unwrap().to_string_lossy().into_owned(),
         tensors: candle_core::safetensors::load(path.with_extension("safetensors"), &Device::Cpu)
             .unwrap(),
-        pipeline: Pipeline::load(&files, &Device::Cpu).unwrap(),
+        pipeline: Pipeline::load(&files, &Device::Cpu, &LoadOptions::default()).unwrap(),
         manifest,
     }
 }

@@ -3,7 +3,9 @@
 
 use std::path::PathBuf;
 
-use scumble_diffusion::{Device, ModelFiles, Noise, Pipeline, SchedulerKind, TextToImage};
+use scumble_diffusion::{
+    Device, LoadOptions, ModelFiles, Noise, Pipeline, SchedulerKind, TextToImage,
+};
 
 /// Where `make.py` writes.
 pub fn golden_folder() -> PathBuf {
@@ -13,7 +15,7 @@ pub fn golden_folder() -> PathBuf {
 /// One of the tiny random models.
 pub fn tiny_pipeline(name: &str) -> Pipeline {
     let files = ModelFiles::folder(golden_folder().join(name)).unwrap();
-    Pipeline::load(&files, &Device::Cpu).unwrap()
+    Pipeline::load(&files, &Device::Cpu, &LoadOptions::default()).unwrap()
 }
 
 /// Something to draw with a tiny model.
