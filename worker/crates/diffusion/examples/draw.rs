@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use scumble_diffusion::{
-    DeviceChoice, LoadOptions, ModelFiles, Pipeline, Report, RgbImage, TextToImage,
+    DeviceChoice, DrawParams, LoadOptions, ModelFiles, Pipeline, Report, RgbImage, Start,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let description = pipeline.description().clone();
     println!("{description:#?}");
     println!("loaded in {:.2} s", started.elapsed().as_secs_f64());
-    let params = TextToImage {
+    let params = DrawParams {
         prompt: prompt.clone(),
         negative_prompt: String::new(),
         width: description.width,
@@ -32,16 +32,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .first()
             .map_or(Ok(description.steps), |text| text.parse())?,
         guidance_scale: description.guidance_scale,
+        guidance_rescale: 0.0,
+        clip_skip: 0,
         seed: rest.get(2).map_or(Ok(7), |text| text.parse())?,
         n: 1,
         scheduler: rest
             .get(1)
             .map_or(Ok(description.scheduler), |text| text.parse())?,
+        start: Start::Noise,
     };
     let started = Instant::now();
     let mut last = started;
     let mut drawn: Option<RgbImage> = None;
-    pipeline.text_to_image(&params, &mut |report| {
+    pipeline.draw(&params, &mut |report| {
         match report {
             Report::Step { step, total, .. } => {
                 println!("step {step}/{total}: {:.3} s", last.elapsed().as_secs_f64());

@@ -1,8 +1,9 @@
 //! A model's parts put together, and what they draw.
 
 mod describe;
+mod draw;
+mod params;
 mod preview;
-mod text_to_image;
 
 use std::sync::OnceLock;
 
@@ -18,8 +19,9 @@ use crate::vae::Vae;
 use crate::weights::{Loader, Parameters};
 
 pub use describe::{Family, ModelDescription};
+pub use draw::Report;
+pub use params::{DrawParams, Inpaint, InpaintFill, Start, steps_run};
 pub use preview::Preview;
-pub use text_to_image::{Report, TextToImage};
 
 use describe::{Parts, TextPart};
 use preview::LatentColours;

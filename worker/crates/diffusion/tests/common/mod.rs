@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use scumble_diffusion::{
-    Device, LoadOptions, ModelFiles, Noise, Pipeline, SchedulerKind, TextToImage,
+    Device, DrawParams, LoadOptions, ModelFiles, Noise, Pipeline, SchedulerKind, Start,
 };
 
 /// Where `make.py` writes.
@@ -19,17 +19,20 @@ pub fn tiny_pipeline(name: &str) -> Pipeline {
 }
 
 /// Something to draw with a tiny model.
-pub fn tiny_params(scheduler: SchedulerKind) -> TextToImage {
-    TextToImage {
+pub fn tiny_params(scheduler: SchedulerKind) -> DrawParams {
+    DrawParams {
         prompt: "the red fox".to_owned(),
         negative_prompt: String::new(),
         width: 32,
         height: 32,
         steps: 6,
         guidance_scale: 4.0,
+        guidance_rescale: 0.0,
+        clip_skip: 0,
         seed: 40,
         n: 1,
         scheduler,
+        start: Start::Noise,
     }
 }
 
