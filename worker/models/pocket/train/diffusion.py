@@ -164,7 +164,8 @@ class Trainer:
         mine = self.team.share(batch)
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        # A fifth faster on processors with AVX-512 bf16 (but not in channels-last order).
+        with torch.autocast(self.device.type, torch.bfloat16):
             states = self.text(ids[mine]).last_hidden_state
             found = self.unet(noisy[mine], times[mine], states, return_dict=False)[0]
         errors = (found.float() - target[mine]).square().mean((1, 2, 3))

@@ -64,7 +64,7 @@ def main() -> None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
     gpu = device.type == "cuda"
-    batch = 1024 if gpu else 32
+    batch = 1024 if gpu else 64
     args.work.mkdir(parents=True, exist_ok=True)
     wanted = args.stage or STAGES
 
@@ -93,7 +93,7 @@ def main() -> None:
         recipe = diffusion.Recipe(
             shards=args.shards,
             batch=batch,
-            learning_rate=2.5e-3 if gpu else 1e-3,
+            learning_rate=2.5e-3 if gpu else 1.2e-3,
             # Averages must not outlive the cosine: a CPU run has few steps.
             average=0.9995 if gpu else 0.999,
             minutes=args.minutes,
