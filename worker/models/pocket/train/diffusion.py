@@ -18,7 +18,7 @@ import latents as latent_space
 from networks import make_schedule, make_text_encoder, make_unet
 
 EMPTY_SHARE = 0.10
-SAVE_EVERY = 420.0  # seconds
+SAVE_EVERY = 600.0  # seconds
 WARM_UP = 100  # steps
 PORT = 29517  # where processes that train together meet, on this machine only
 HOLD = 0.5  # share of the budget at full learning rate, before the cosine
@@ -84,6 +84,7 @@ class Team:
 class Progress:
     step: int = 0
     seconds: float = 0.0
+    samples: int = 0
 
 
 class Trainer:
@@ -176,6 +177,7 @@ class Trainer:
         self.optimiser.step()
 
         self.progress.step += 1
+        self.progress.samples += batch
         step = self.progress.step
         decay = min(self.recipe.average, (1 + step) / (10 + step))
         torch._foreach_lerp_(self.averages, [p.detach() for p in self.parameters], 1 - decay)
@@ -218,7 +220,7 @@ class Trainer:
         return result
 
     @torch.no_grad()
-    def draw(self, prompts, steps: int = 20, guidance: float = 3.0) -> torch.Tensor:
+    def draw(self, prompts, steps: int = 12, guidance: float = 3.0) -> torch.Tensor:
         """Pictures of the prompts through the linear codec."""
         noise = torch.Generator().manual_seed(0)
         shape = (len(prompts), latent_space.CHANNELS, latent_space.GRID, latent_space.GRID)
@@ -240,7 +242,11 @@ class Trainer:
         """Writes the resumable state and the averaged weights, and looks at them."""
         self.swap()
         self.unet.eval(), self.text.eval()
-        record = {"step": self.progress.step, "minutes": round(self.progress.seconds / 60, 1)}
+        record = {
+            "step": self.progress.step,
+            "samples": self.progress.samples,
+            "minutes": round(self.progress.seconds / 60, 1),
+        }
         record |= self.validate()
         self.log.append(record)
         print("validation " + json.dumps(record), flush=True)

@@ -115,7 +115,7 @@ def main() -> None:
         export.export(args.work, args.out, args.draft)
     if due("evaluate", evaluate.is_done(args.work)):
         evaluate.evaluate(args.work, args.out, device)
-        card.write(args.work, args.out, args.shards, batch)
+        card.write(args.work, args.out, args.shards)
 
 
 if __name__ == "__main__":
