@@ -10,6 +10,7 @@ mod device;
 mod error;
 mod files;
 mod image;
+mod lora;
 mod ops;
 mod pipeline;
 mod rng;
@@ -24,6 +25,7 @@ pub use device::{DeviceChoice, LoadOptions, Precision, device_name};
 pub use error::{Error, ErrorKind};
 pub use files::ModelFiles;
 pub use image::{GrayImage, RgbImage};
+pub use lora::{Lora, LoraDescription};
 pub use pipeline::{
     DrawParams, Family, Inpaint, InpaintFill, ModelDescription, Pipeline, Preview, PromptEmbedding,
     Report, Start, TokenCount, steps_run,

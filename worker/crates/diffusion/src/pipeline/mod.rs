@@ -5,13 +5,14 @@ mod draw;
 mod params;
 mod preview;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{Device, Tensor};
 
 use crate::device::LoadOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::ModelFiles;
+use crate::lora::{Lora, LoraSet};
 use crate::schedulers::SchedulerConfig;
 use crate::text::{ClipTextEncoder, Tokenizer};
 use crate::unet::Unet;
@@ -42,6 +43,7 @@ pub struct Pipeline {
     device: Device,
     /// Every weight by its name, shared with the layers.
     parameters: Parameters,
+    loras: LoraSet,
 }
 
 /// A tokenizer with its encoder.
@@ -102,6 +104,7 @@ impl Pipeline {
             device: device.clone(),
             description,
             parameters: loader.into_parameters(),
+            loras: LoraSet::default(),
         })
     }
 
@@ -163,11 +166,23 @@ impl Pipeline {
         self.vae.encode(image)
     }
 
-    /// Every weight by its name in diffusers, the component in front: `unet.conv_in.weight`,
-    /// `text_encoder.text_model.final_layer_norm.bias`.
-    #[allow(dead_code, reason = "LoRA's way in")]
-    pub(crate) fn parameters(&self) -> &Parameters {
-        &self.parameters
+    /// Makes `loras`, each with its scale, the LoRAs that the model draws with, instead of those before; none is none.
+    ///
+    /// The weights that they change are computed in f32 from the model's own, which are kept: without LoRAs the model
+    /// draws exactly as before. Weights that the former set changed in the same way are left alone, so the same set
+    /// again costs nothing. A LoRA at scale 0 is checked and off.
+    ///
+    /// Errors if a scale is not finite or a LoRA does not fit the model ([`ErrorKind::LoraMismatch`]): then the former
+    /// set stays. Errors if a weight cannot be computed: then no LoRA is left.
+    pub fn set_loras(&mut self, loras: &[(Arc<Lora>, f64)]) -> Result<()> {
+        self.loras
+            .set(&self.parameters, self.description.family.as_str(), loras)
+    }
+
+    /// Bytes that the LoRAs' weights take on the device besides the model's own.
+    #[must_use]
+    pub fn lora_bytes(&self) -> usize {
+        self.loras.bytes()
     }
 
     fn first_text(&self) -> Result<&TextEncoding> {

@@ -3,9 +3,10 @@
     python make.py                              # the tiny models and their golden tensors, schedulers.json
     python make.py --pocket ../../../../models/pocket   # golden tensors of a real model's folder, as pocket.*
     python make.py --pocket DIR --out ELSEWHERE         # the same, elsewhere
+    python make.py --loras                              # only loras/, for the models there
     python make.py --schedulers                         # only schedulers.json and sd1-schedulers.*, of the models there
 
-Needs torch, diffusers, transformers, safetensors, scipy and torchsde; their versions are written into every manifest. Everything is
+Needs torch, diffusers, transformers, safetensors, scipy, torchsde and peft; their versions are written into every manifest. Everything is
 fixed by seeds, in float32, on one thread.
 """
 
@@ -14,6 +15,7 @@ import json
 import os
 import platform
 import shutil
+import sys
 from pathlib import Path
 
 import diffusers
@@ -38,6 +40,7 @@ from diffusers import (
     UNet2DConditionModel,
     UniPCMultistepScheduler,
 )
+from loras import make_loras
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -569,6 +572,7 @@ def main():
     arguments.add_argument("--pocket", type=Path, help="make only the golden tensors of this model folder")
     arguments.add_argument("--out", type=Path, default=HERE, help="where to write")
     arguments.add_argument("--schedulers", action="store_true", help="make only what tests the schedulers")
+    arguments.add_argument("--loras", action="store_true", help="make only the LoRAs and what is drawn with them")
     options = arguments.parse_args()
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
@@ -577,6 +581,9 @@ def main():
     if options.pocket:
         prompts = ["a fox on a green background, 3d style", "", "a red apple on a blue background"]
         golden("pocket", options.pocket.resolve(), options.out.resolve(), 3.0, prompts)
+        return
+    if options.loras:
+        make_loras(options.out.resolve(), sys.modules[__name__])
         return
     scheduler_tables(options.out)
     if options.schedulers:
@@ -588,6 +595,7 @@ def main():
         make(folder)
         golden(name, folder.resolve(), options.out.resolve(), 4.0, PROMPTS)
     golden_later("sd1", (options.out / "sd1").resolve(), options.out.resolve())
+    make_loras(options.out.resolve(), sys.modules[__name__])
 
 
 if __name__ == "__main__":
