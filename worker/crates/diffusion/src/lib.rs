@@ -28,7 +28,7 @@ pub use image::{GrayImage, RgbImage};
 pub use lora::{Lora, LoraDescription};
 pub use pipeline::{
     DrawParams, Family, Inpaint, InpaintFill, ModelDescription, Pipeline, Preview, PromptEmbedding,
-    Report, Start, TokenCount, steps_run,
+    PromptTokenizer, Report, Start, TokenCount, steps_run,
 };
 pub use rng::{Noise, SeededNoise};
 pub use schedulers::SchedulerKind;

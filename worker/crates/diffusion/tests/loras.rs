@@ -115,7 +115,7 @@ fn latents_and_prompts_with_loras_are_the_references() {
             .collect();
         pipeline.set_loras(&set).unwrap();
         let latents = draw(pipeline, &case, case.steps);
-        let hidden = numbers(&pipeline.encode_prompt(&case.prompt).unwrap().hidden);
+        let hidden = numbers(&pipeline.encode_prompt(&case.prompt, 0).unwrap().hidden);
         let wanted = |what: &str| numbers(&golden[&format!("{}/{what}", case.name)]);
         let latents_error = relative_error(&latents, &wanted("latents"));
         let hidden_error = relative_error(&hidden, &wanted("hidden"));

@@ -16,6 +16,7 @@ use crate::weights::{Parameter, Parameters, enumerate};
 pub(crate) struct LoraSet {
     loras: Vec<(Arc<Lora>, f64)>,
     replaced: BTreeMap<String, Replaced>,
+    text_changed: bool,
 }
 
 /// A weight that was changed.
@@ -82,6 +83,11 @@ impl LoraSet {
         self.loras.iter().map(key).eq(loras.iter().map(key))
     }
 
+    /// Whether a text encoder was changed since this was asked last.
+    pub(crate) fn take_text_changed(&mut self) -> bool {
+        std::mem::take(&mut self.text_changed)
+    }
+
     /// Bytes of the changed weights, which the model needs beyond its own.
     pub(crate) fn bytes(&self) -> usize {
         self.replaced
@@ -99,6 +105,7 @@ impl LoraSet {
         let former: Vec<String> = self.replaced.keys().cloned().collect();
         for name in former.iter().filter(|name| !plan.contains_key(*name)) {
             if let Some(replaced) = self.replaced.remove(name) {
+                self.text_changed |= is_text(name);
                 parameter(name)?.replace(replaced.base)?;
             }
         }
@@ -109,11 +116,16 @@ impl LoraSet {
                 Some(replaced) => replaced.base.clone(),
                 None => parameter.stored(),
             };
+            self.text_changed |= is_text(&name);
             parameter.replace(changed(&base, &by)?)?;
             self.replaced.insert(name, Replaced { base, by });
         }
         Ok(())
     }
+}
+
+fn is_text(name: &str) -> bool {
+    name.starts_with("text_encoder")
 }
 
 /// `base` with all changes, computed in f32, in the precision that it is stored in.

@@ -4,13 +4,14 @@ mod describe;
 mod draw;
 mod params;
 mod preview;
+mod prompts;
 
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{Device, Tensor};
 
 use crate::device::LoadOptions;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::files::ModelFiles;
 use crate::lora::{Lora, LoraSet};
 use crate::schedulers::SchedulerConfig;
@@ -23,9 +24,11 @@ pub use describe::{Family, ModelDescription};
 pub use draw::Report;
 pub use params::{DrawParams, Inpaint, InpaintFill, Start, steps_run};
 pub use preview::Preview;
+pub use prompts::{PromptEmbedding, PromptTokenizer, TokenCount};
 
 use describe::{Parts, TextPart};
 use preview::LatentColours;
+use prompts::PromptCache;
 
 /// A loaded model, ready to draw.
 pub struct Pipeline {
@@ -41,6 +44,7 @@ pub struct Pipeline {
     scheduler_config: SchedulerConfig,
     latent_colours: OnceLock<LatentColours>,
     device: Device,
+    prompt_cache: PromptCache,
     /// Every weight by its name, shared with the layers.
     parameters: Parameters,
     loras: LoraSet,
@@ -50,26 +54,6 @@ pub struct Pipeline {
 struct TextEncoding {
     tokenizer: Tokenizer,
     encoder: ClipTextEncoder,
-}
-
-/// How many tokens a prompt takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TokenCount {
-    /// Tokens of the prompt, without start and end marks.
-    pub tokens: usize,
-    /// How many of them fit in one chunk of the text encoder.
-    pub chunk_tokens: usize,
-    /// Whether the prompt is longer than that and will be cut.
-    pub truncated: bool,
-}
-
-/// An encoded prompt.
-#[derive(Clone)]
-pub struct PromptEmbedding {
-    /// What the unet attends to, `[1, tokens, width]`.
-    pub hidden: Tensor,
-    /// SDXL's summary of the prompt, `[1, pooled]`.
-    pub pooled: Option<Tensor>,
 }
 
 impl Pipeline {
@@ -102,6 +86,7 @@ impl Pipeline {
             scheduler_config: parts.scheduler,
             latent_colours: OnceLock::new(),
             device: device.clone(),
+            prompt_cache: PromptCache::default(),
             description,
             parameters: loader.into_parameters(),
             loras: LoraSet::default(),
@@ -126,36 +111,6 @@ impl Pipeline {
         &self.scheduler_config
     }
 
-    /// Counts a prompt's tokens.
-    pub fn tokenize(&self, prompt: &str) -> Result<TokenCount> {
-        let tokenizer = &self.first_text()?.tokenizer;
-        let tokens = tokenizer.tokenize(prompt)?;
-        Ok(TokenCount {
-            tokens: tokens.prompt_tokens,
-            chunk_tokens: tokenizer.prompt_tokens_max(),
-            truncated: tokens.truncated,
-        })
-    }
-
-    /// Encodes a prompt as the model's unet wants it. What is longer than the encoder takes is cut;
-    /// [`Pipeline::tokenize`] tells.
-    pub fn encode_prompt(&self, prompt: &str) -> Result<PromptEmbedding> {
-        match self.text.as_slice() {
-            [only] => Ok(PromptEmbedding {
-                hidden: only.encode(prompt)?.last,
-                pooled: None,
-            }),
-            [first, second] => {
-                let (first, second) = (first.encode(prompt)?, second.encode(prompt)?);
-                Ok(PromptEmbedding {
-                    hidden: Tensor::cat(&[&first.penultimate, &second.penultimate], 2)?,
-                    pooled: Some(second.pooled),
-                })
-            }
-            _ => Err(no_text_encoder()),
-        }
-    }
-
     /// Decodes latents `[1, channels, h, w]` to an image `[1, 3, h * s, w * s]` in about [-1, 1].
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         self.vae.decode(latents)
@@ -175,8 +130,12 @@ impl Pipeline {
     /// Errors if a scale is not finite or a LoRA does not fit the model ([`ErrorKind::LoraMismatch`]): then the former
     /// set stays. Errors if a weight cannot be computed: then no LoRA is left.
     pub fn set_loras(&mut self, loras: &[(Arc<Lora>, f64)]) -> Result<()> {
-        self.loras
-            .set(&self.parameters, self.description.family.as_str(), loras)
+        let family = self.description.family.as_str();
+        let set = self.loras.set(&self.parameters, family, loras);
+        if self.loras.take_text_changed() {
+            self.clear_prompt_cache();
+        }
+        set
     }
 
     /// Bytes that the LoRAs' weights take on the device besides the model's own.
@@ -184,17 +143,6 @@ impl Pipeline {
     pub fn lora_bytes(&self) -> usize {
         self.loras.bytes()
     }
-
-    fn first_text(&self) -> Result<&TextEncoding> {
-        self.text.first().ok_or_else(no_text_encoder)
-    }
-}
-
-fn no_text_encoder() -> Error {
-    Error::new(
-        ErrorKind::Internal,
-        "a pipeline has one or two text encoders",
-    )
 }
 
 impl TextEncoding {
@@ -215,9 +163,5 @@ impl TextEncoding {
             tokenizer,
             encoder: ClipTextEncoder::load(loader, part.encoder_folder, part.config)?,
         })
-    }
-
-    fn encode(&self, prompt: &str) -> Result<crate::text::TextOutput> {
-        self.encoder.encode(&self.tokenizer.tokenize(prompt)?.ids)
     }
 }
