@@ -15,6 +15,17 @@ pub struct RgbImage {
     pub pixels: Vec<u8>,
 }
 
+/// An 8-bit image of one channel, row-major, no padding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrayImage {
+    /// Pixels in a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// `width * height` bytes.
+    pub pixels: Vec<u8>,
+}
+
 impl RgbImage {
     /// From a tensor `[1, 3, height, width]` or `[3, height, width]` with values in [-1, 1]; what lies outside is
     /// clamped. Rounds half to even, as numpy does in the reference's post-processing.
