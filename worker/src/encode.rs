@@ -1,13 +1,12 @@
 //! Pixels to files.
 
+use crate::metadata::{PARAMETERS_KEYWORD, PictureMetadata, REQUEST_KEYWORD};
 use image::{
-    ColorType, ImageEncoder as _, ImageError,
-    codecs::{
-        jpeg::JpegEncoder,
-        png::{CompressionType, FilterType, PngEncoder},
-        webp::WebPEncoder,
-    },
+    ColorType, ImageEncoder, ImageError,
+    codecs::{jpeg::JpegEncoder, webp::WebPEncoder},
+    error::{EncodingError, ImageFormatHint},
 };
+use png::text_metadata::{ITXtChunk, TEXtChunk};
 use scumble_diffusion::RgbImage;
 use scumble_protocol::{OutputFormat, PreviewFormat};
 

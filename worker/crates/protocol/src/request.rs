@@ -9,12 +9,13 @@ use crate::{
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// What kind of drawing a job is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export_to = "protocol.ts"))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Task {
     /// From words alone.
+    #[default]
     TextToImage,
     /// From an image, all of which may change.
     ImageToImage,
