@@ -19,7 +19,7 @@ use crate::{
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use progress::{Progress, to_u32};
 use scumble_diffusion::{
-    DeviceChoice, Error as DiffusionError, ErrorKind, RgbImage, SchedulerKind, TextToImage,
+    DeviceChoice, DrawParams, Error as DiffusionError, ErrorKind, RgbImage, SchedulerKind, Start,
 };
 use scumble_jobs::{Durability, Ending, Error, JobStore, Lease, NewEvent};
 use scumble_protocol::{
@@ -522,15 +522,17 @@ async fn sleep_until(deadline: Option<tokio::time::Instant>) {
 }
 
 /// The request in the diffusion crate's words.
-pub(crate) fn params(request: &NormalizedRequest) -> Result<TextToImage, Error> {
+pub(crate) fn params(request: &NormalizedRequest) -> Result<DrawParams, Error> {
     let to_usize = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
-    Ok(TextToImage {
+    Ok(DrawParams {
         prompt: request.prompt.as_str().to_owned(),
         negative_prompt: request.negative_prompt.as_str().to_owned(),
         width: to_usize(request.width.get()),
         height: to_usize(request.height.get()),
         steps: to_usize(request.steps.get()),
         guidance_scale: request.guidance_scale.get(),
+        guidance_rescale: 0.0,
+        clip_skip: 0,
         seed: request.seed.0,
         n: to_usize(request.n.get()),
         scheduler: request
@@ -538,6 +540,7 @@ pub(crate) fn params(request: &NormalizedRequest) -> Result<TextToImage, Error> 
             .as_str()
             .parse::<SchedulerKind>()
             .map_err(std::io::Error::other)?,
+        start: Start::Noise,
     })
 }
 

@@ -8,7 +8,7 @@ use crate::{
     normalize::normalize,
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use scumble_diffusion::{Pipeline, Report, RgbImage, TextToImage};
+use scumble_diffusion::{DrawParams, LoadOptions, Pipeline, Report, RgbImage};
 use scumble_protocol::{
     BatchSize, Dimension, GuidanceScale, JobRequest, ModelId, NegativePrompt, NormalizedRequest,
     OutputFormat, Prompt, SchedulerName, Seed, Steps, ValueError,
@@ -56,13 +56,13 @@ fn draw(
         .device
         .open()
         .map_err(|error| error.to_string())?;
-    let pipeline = Pipeline::load(&model.files, &device)
+    let pipeline = Pipeline::load(&model.files, &device, &LoadOptions::default())
         .map_err(|error| format!("model {} cannot be used: {error}", model.id))?;
     let params = params(request)?;
     warn_of_cut_prompt(&pipeline, &params.prompt);
     let bar = progress_bar(params.steps * params.n);
     let mut images = Vec::new();
-    let drawn = pipeline.text_to_image(&params, &mut |report| {
+    let drawn = pipeline.draw(&params, &mut |report| {
         match report {
             Report::Encoded => {}
             Report::Step { .. } => bar.inc(1),
@@ -132,7 +132,7 @@ fn request(args: &GenerateArgs, model: &ModelId) -> Result<JobRequest, String> {
     })
 }
 
-fn params(request: &NormalizedRequest) -> Result<TextToImage, String> {
+fn params(request: &NormalizedRequest) -> Result<DrawParams, String> {
     crate::engine::params(request).map_err(|error| error.to_string())
 }
 

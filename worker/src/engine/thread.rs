@@ -3,8 +3,8 @@
 use super::EngineStatus;
 use crate::{catalog::Catalog, error::panic_message};
 use scumble_diffusion::{
-    Device, DeviceChoice, Error, ErrorKind, Pipeline, Report as DiffusionReport, RgbImage,
-    TextToImage, device_name,
+    Device, DeviceChoice, DrawParams, Error, ErrorKind, LoadOptions, Pipeline,
+    Report as DiffusionReport, RgbImage, device_name,
 };
 use scumble_protocol::ModelId;
 use std::{
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 /// One job's drawing.
 pub(super) struct Drawing {
     pub(super) model: ModelId,
-    pub(super) params: TextToImage,
+    pub(super) params: DrawParams,
     /// Steps between two previews.
     pub(super) preview_every: Option<usize>,
     /// Somebody cancelled the job.
@@ -175,7 +175,7 @@ fn draw(models: &mut LoadedModels, drawing: &Drawing) -> Result<(), Failure> {
         }
     };
     pipeline
-        .text_to_image(&drawing.params, &mut on_report)
+        .draw(&drawing.params, &mut on_report)
         .map_err(|error| match error.kind() {
             ErrorKind::Stopped { step } => Failure::Stopped { step },
             _ => Failure::Draw(error),
@@ -255,7 +255,7 @@ impl LoadedModels {
                 self.drop_model(&oldest);
             }
             let started = Instant::now();
-            let pipeline = Pipeline::load(&model.files, &self.device)?;
+            let pipeline = Pipeline::load(&model.files, &self.device, &LoadOptions::default())?;
             tracing::info!(model = %id, elapsed_ms = started.elapsed().as_millis(), "model loaded");
             model.set_loaded(true);
             self.pipelines.push((id.clone(), pipeline));

@@ -5,7 +5,9 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use scumble_diffusion::{DeviceChoice, ModelFiles, Pipeline, Report, RgbImage, TextToImage};
+use scumble_diffusion::{
+    DeviceChoice, DrawParams, LoadOptions, ModelFiles, Pipeline, Report, RgbImage, Start,
+};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -13,11 +15,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("usage: draw MODEL_DIR PROMPT OUTPUT.png [STEPS] [SCHEDULER] [SEED]".into());
     };
     let started = Instant::now();
-    let pipeline = Pipeline::load(&ModelFiles::folder(folder)?, &DeviceChoice::Auto.open()?)?;
+    let pipeline = Pipeline::load(
+        &ModelFiles::open(folder)?,
+        &DeviceChoice::Auto.open()?,
+        &LoadOptions::default(),
+    )?;
     let description = pipeline.description().clone();
     println!("{description:#?}");
     println!("loaded in {:.2} s", started.elapsed().as_secs_f64());
-    let params = TextToImage {
+    let params = DrawParams {
         prompt: prompt.clone(),
         negative_prompt: String::new(),
         width: description.width,
@@ -26,16 +32,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .first()
             .map_or(Ok(description.steps), |text| text.parse())?,
         guidance_scale: description.guidance_scale,
+        guidance_rescale: 0.0,
+        clip_skip: 0,
         seed: rest.get(2).map_or(Ok(7), |text| text.parse())?,
         n: 1,
         scheduler: rest
             .get(1)
             .map_or(Ok(description.scheduler), |text| text.parse())?,
+        start: Start::Noise,
     };
     let started = Instant::now();
     let mut last = started;
     let mut drawn: Option<RgbImage> = None;
-    pipeline.text_to_image(&params, &mut |report| {
+    pipeline.draw(&params, &mut |report| {
         match report {
             Report::Step { step, total, .. } => {
                 println!("step {step}/{total}: {:.3} s", last.elapsed().as_secs_f64());

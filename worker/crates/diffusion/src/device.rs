@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use candle_core::Device;
+use candle_core::{DType, Device};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -32,6 +32,69 @@ impl DeviceChoice {
             Self::Cuda(ordinal) => open_cuda(ordinal),
             Self::Metal => open_metal(),
         }
+    }
+}
+
+/// How a model is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LoadOptions {
+    /// What its weights are stored in.
+    pub precision: Precision,
+}
+
+/// In how many bits weights are stored, and computed with where the device can.
+///
+/// On the CPU arithmetic is f32 whatever this says: 16 bits halve the memory, and every weight is widened when it is
+/// used. On a GPU the autoencoder computes in f32 whatever this says, for SDXL's overflows in f16.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// [`Precision::F32`] on the CPU, [`Precision::F16`] elsewhere.
+    #[default]
+    Auto,
+    /// 32 bits.
+    F32,
+    /// 16 bits, 10 of them for the fraction.
+    F16,
+    /// 16 bits with f32's range, 7 of them for the fraction.
+    Bf16,
+}
+
+impl Precision {
+    /// What weights are stored in on `device`.
+    pub(crate) fn storage(self, device: &Device) -> DType {
+        match self {
+            Self::Auto if device.is_cpu() => DType::F32,
+            Self::F32 => DType::F32,
+            Self::Auto | Self::F16 => DType::F16,
+            Self::Bf16 => DType::BF16,
+        }
+    }
+}
+
+impl FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "f32" => Ok(Self::F32),
+            "f16" => Ok(Self::F16),
+            "bf16" => Ok(Self::Bf16),
+            _ => Err(Error::parameter(format!(
+                "precision must be auto, f32, f16 or bf16, got {text:?}"
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        })
     }
 }
 

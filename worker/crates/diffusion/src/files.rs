@@ -24,6 +24,13 @@ enum Source {
 }
 
 impl ModelFiles {
+    /// A model: a folder in the diffusers layout, or a single `.safetensors` file.
+    ///
+    /// Errors if there is neither, or what is there is no model.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::folder(path)
+    }
+
     /// A folder in the diffusers layout. Errors if `path` is no folder or has no `model_index.json`.
     pub fn folder(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();

@@ -1,8 +1,7 @@
 //! Prompts to pixels: Stable Diffusion on candle.
 //!
 //! [`ModelFiles`] names a model in the diffusers layout, [`Pipeline::describe`] says what it is from its configs alone,
-//! [`Pipeline::load`] reads its weights, and [`Pipeline::text_to_image`] draws, reporting and stoppable after every
-//! step. Everything about a model comes from its own files; noise comes from the seed alone ([`SeededNoise`]).
+//! [`Pipeline::load`] reads its weights, and [`Pipeline::draw`] draws, reporting and stoppable after every step. Everything about a model comes from its own files; noise comes from the seed alone ([`SeededNoise`]).
 //!
 //! Synchronous, without threads of its own, network or clock.
 
@@ -21,12 +20,13 @@ mod vae;
 mod weights;
 
 pub use candle_core::{Device, Tensor};
-pub use device::{DeviceChoice, device_name};
+pub use device::{DeviceChoice, LoadOptions, Precision, device_name};
 pub use error::{Error, ErrorKind};
 pub use files::ModelFiles;
 pub use image::{GrayImage, RgbImage};
 pub use pipeline::{
-    Family, ModelDescription, Pipeline, Preview, PromptEmbedding, Report, TextToImage, TokenCount,
+    DrawParams, Family, Inpaint, InpaintFill, ModelDescription, Pipeline, Preview, PromptEmbedding,
+    Report, Start, TokenCount, steps_run,
 };
 pub use rng::{Noise, SeededNoise};
 pub use schedulers::SchedulerKind;

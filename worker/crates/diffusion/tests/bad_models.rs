@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use scumble_diffusion::{Device, Error, ErrorKind, ModelFiles, Pipeline};
+use scumble_diffusion::{Device, Error, ErrorKind, LoadOptions, ModelFiles, Pipeline};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -35,7 +35,7 @@ impl Model {
 
     fn error(&self) -> Error {
         let loaded = ModelFiles::folder(self.folder.path())
-            .and_then(|files| Pipeline::load(&files, &Device::Cpu));
+            .and_then(|files| Pipeline::load(&files, &Device::Cpu, &LoadOptions::default()));
         loaded.err().expect("a broken model must not load")
     }
 
@@ -339,7 +339,7 @@ fn the_fp16_variant_and_the_former_layer_names_load() {
     }
     candle_core::safetensors::save(&tensors, &vae).unwrap();
     let files = ModelFiles::folder(model.folder.path()).unwrap();
-    Pipeline::load(&files, &Device::Cpu).unwrap();
+    Pipeline::load(&files, &Device::Cpu, &LoadOptions::default()).unwrap();
 }
 
 #[test]

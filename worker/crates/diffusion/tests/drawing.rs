@@ -4,18 +4,18 @@
 use std::ops::ControlFlow;
 
 use scumble_diffusion::{
-    DeviceChoice, ErrorKind, Family, ModelFiles, Noise, Pipeline, Report, RgbImage, SchedulerKind,
-    TextToImage,
+    DeviceChoice, DrawParams, ErrorKind, Family, LoadOptions, ModelFiles, Noise, Pipeline, Report,
+    RgbImage, SchedulerKind,
 };
 
 mod common;
 
 use common::{golden_folder, tiny_params, tiny_pipeline};
 
-fn images(pipeline: &Pipeline, params: &TextToImage) -> Vec<(u64, RgbImage)> {
+fn images(pipeline: &Pipeline, params: &DrawParams) -> Vec<(u64, RgbImage)> {
     let mut images = Vec::new();
     pipeline
-        .text_to_image(params, &mut |report| {
+        .draw(params, &mut |report| {
             if let Report::Image { index, seed, image } = report {
                 assert_eq!(index, images.len());
                 images.push((seed, image));
@@ -35,13 +35,13 @@ fn image_n_of_a_batch_is_bit_for_bit_the_single_image_of_seed_plus_n() {
     ] {
         let pipeline = tiny_pipeline(model);
         for seed in [40, u64::MAX] {
-            let single = TextToImage {
+            let single = DrawParams {
                 seed,
                 ..tiny_params(scheduler)
             };
             let batch = images(
                 &pipeline,
-                &TextToImage {
+                &DrawParams {
                     n: 3,
                     ..single.clone()
                 },
@@ -52,7 +52,7 @@ fn image_n_of_a_batch_is_bit_for_bit_the_single_image_of_seed_plus_n() {
                 assert_eq!(*image_seed, seed);
                 let alone = images(
                     &pipeline,
-                    &TextToImage {
+                    &DrawParams {
                         seed,
                         ..single.clone()
                     },
@@ -69,7 +69,7 @@ fn the_prompt_the_negative_prompt_and_guidance_change_the_image() {
     for model in ["sd1", "sd2", "sdxl"] {
         let pipeline = tiny_pipeline(model);
         let params = tiny_params(SchedulerKind::Ddim);
-        let draw = |params: TextToImage| images(&pipeline, &params).remove(0).1;
+        let draw = |params: DrawParams| images(&pipeline, &params).remove(0).1;
         let base = draw(params.clone());
         assert_eq!((base.width(), base.height()), (32, 32));
         assert_eq!(base.pixels().len(), 32 * 32 * 3);
@@ -79,19 +79,19 @@ fn the_prompt_the_negative_prompt_and_guidance_change_the_image() {
             "the same request, the same pixels"
         );
         for other in [
-            TextToImage {
+            DrawParams {
                 prompt: "and the cat".into(),
                 ..params.clone()
             },
-            TextToImage {
+            DrawParams {
                 negative_prompt: "a cat".into(),
                 ..params.clone()
             },
-            TextToImage {
+            DrawParams {
                 guidance_scale: 1.0,
                 ..params.clone()
             },
-            TextToImage {
+            DrawParams {
                 steps: 7,
                 ..params.clone()
             },
@@ -104,13 +104,13 @@ fn the_prompt_the_negative_prompt_and_guidance_change_the_image() {
 #[test]
 fn breaking_in_a_report_stops_within_that_step() {
     let pipeline = tiny_pipeline("sd1");
-    let params = TextToImage {
+    let params = DrawParams {
         n: 2,
         ..tiny_params(SchedulerKind::Dpmpp2m)
     };
     let mut steps = 0;
     let error = pipeline
-        .text_to_image(&params, &mut |report| match report {
+        .draw(&params, &mut |report| match report {
             Report::Step {
                 image: 1, step: 3, ..
             } => {
@@ -127,7 +127,7 @@ fn breaking_in_a_report_stops_within_that_step() {
     assert_eq!(error.kind(), ErrorKind::Stopped { step: 3 });
     assert_eq!(steps, params.steps + 3, "nothing came after the break");
     let error = pipeline
-        .text_to_image(&params, &mut |_| ControlFlow::Break(()))
+        .draw(&params, &mut |_| ControlFlow::Break(()))
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Stopped { step: 0 });
 }
@@ -139,7 +139,7 @@ fn previews_have_the_images_size_and_come_to_look_like_it() {
         let mut previews = Vec::new();
         let mut image = None;
         pipeline
-            .text_to_image(&tiny_params(SchedulerKind::Euler), &mut |report| {
+            .draw(&tiny_params(SchedulerKind::Euler), &mut |report| {
                 match report {
                     Report::Step { preview, .. } => previews.push(preview.render().unwrap()),
                     Report::Image {
@@ -168,35 +168,35 @@ fn parameters_out_of_bounds_are_named_with_their_bound() {
     let params = tiny_params(SchedulerKind::Ddim);
     for (params, message) in [
         (
-            TextToImage {
+            DrawParams {
                 width: 33,
                 ..params.clone()
             },
             "width must be a multiple of 4 in 16..=64, got 33",
         ),
         (
-            TextToImage {
+            DrawParams {
                 height: 128,
                 ..params.clone()
             },
             "height must be a multiple of 4 in 16..=64, got 128",
         ),
         (
-            TextToImage {
+            DrawParams {
                 steps: 0,
                 ..params.clone()
             },
             "steps must be 1..=1000, got 0",
         ),
         (
-            TextToImage {
+            DrawParams {
                 n: 0,
                 ..params.clone()
             },
             "n must be at least 1, got 0",
         ),
         (
-            TextToImage {
+            DrawParams {
                 guidance_scale: f64::NAN,
                 ..params.clone()
             },
@@ -204,7 +204,7 @@ fn parameters_out_of_bounds_are_named_with_their_bound() {
         ),
     ] {
         let error = pipeline
-            .text_to_image(&params, &mut |_| panic!("nothing was to be drawn"))
+            .draw(&params, &mut |_| panic!("nothing was to be drawn"))
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidParameter);
         assert_eq!(error.to_string(), message);
@@ -222,7 +222,7 @@ fn noise_that_is_not_finite_is_an_error_and_the_pipeline_draws_on() {
     let pipeline = tiny_pipeline("sd1");
     let params = tiny_params(SchedulerKind::Ddim);
     let error = pipeline
-        .text_to_image_with_noise(&params, &mut |_| Box::new(Broken), &mut |_| {
+        .draw_with_noise(&params, &mut |_| Box::new(Broken), &mut |_| {
             ControlFlow::Continue(())
         })
         .unwrap_err();
@@ -283,7 +283,7 @@ fn embedded_files_draw_the_same_pixels_as_a_folder() {
     }
     let embedded = ModelFiles::embedded(files.leak());
     let device = DeviceChoice::Cpu.open().unwrap();
-    let pipeline = Pipeline::load(&embedded, &device).unwrap();
+    let pipeline = Pipeline::load(&embedded, &device, &LoadOptions::default()).unwrap();
     let params = tiny_params(SchedulerKind::Dpmpp2m);
     assert_eq!(
         images(&pipeline, &params),

@@ -10,7 +10,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use scumble_diffusion::{
-    Device, ModelFiles, Noise, Pipeline, Report, SchedulerKind, Tensor, TextToImage,
+    Device, DrawParams, LoadOptions, ModelFiles, Noise, Pipeline, Report, SchedulerKind, Start,
+    Tensor,
 };
 use serde::Deserialize;
 
@@ -76,7 +77,7 @@ fn load(folder: &Path, path: &Path) -> Golden {
         name: path.file_stem().unwrap().to_string_lossy().into_owned(),
         tensors: candle_core::safetensors::load(path.with_extension("safetensors"), &Device::Cpu)
             .unwrap(),
-        pipeline: Pipeline::load(&files, &Device::Cpu).unwrap(),
+        pipeline: Pipeline::load(&files, &Device::Cpu, &LoadOptions::default()).unwrap(),
         manifest,
     }
 }
@@ -157,20 +158,23 @@ fn latents_after_every_step_are_the_references() {
 }
 
 fn draw(pipeline: &Pipeline, case: &Case) -> Vec<Tensor> {
-    let params = TextToImage {
+    let params = DrawParams {
         prompt: case.prompt.clone(),
         negative_prompt: case.negative_prompt.clone(),
         width: case.width,
         height: case.height,
         steps: case.steps,
         guidance_scale: case.guidance_scale,
+        guidance_rescale: 0.0,
+        clip_skip: 0,
         seed: case.seed,
         n: 1,
         scheduler: case.scheduler.parse::<SchedulerKind>().unwrap(),
+        start: Start::Noise,
     };
     let mut latents = Vec::new();
     pipeline
-        .text_to_image_with_noise(
+        .draw_with_noise(
             &params,
             &mut |seed| Box::new(GoldenNoise::new(seed)) as Box<dyn Noise>,
             &mut |report| {

@@ -3,13 +3,12 @@
 use candle_core::Tensor;
 
 use crate::error::Result;
-use crate::weights::Scope;
+use crate::weights::{Parameter, Scope};
 
 /// A convolution with a square kernel over `[batch, channels, height, width]`.
 pub(crate) struct Conv2d {
-    weight: Tensor,
-    /// `[1, channels, 1, 1]`.
-    bias: Option<Tensor>,
+    weight: Parameter,
+    bias: Option<Parameter>,
     padding: Padding,
     stride: usize,
 }
@@ -32,7 +31,7 @@ impl Conv2d {
     ) -> Result<Self> {
         Ok(Self {
             weight: scope.get("weight", (outputs, inputs, kernel, kernel))?,
-            bias: Some(scope.get("bias", outputs)?.reshape((1, outputs, 1, 1))?),
+            bias: Some(scope.get("bias", outputs)?),
             padding: Padding::Even((kernel - 1) / 2),
             stride: 1,
         })
@@ -80,9 +79,9 @@ impl Conv2d {
         };
         let y = x
             .contiguous()?
-            .conv2d(&self.weight, padding, self.stride, 1, 1)?;
+            .conv2d(&self.weight.tensor()?, padding, self.stride, 1, 1)?;
         Ok(match &self.bias {
-            Some(bias) => y.broadcast_add(bias)?,
+            Some(bias) => y.broadcast_add(&bias.tensor()?.reshape((1, (), 1, 1))?)?,
             None => y,
         })
     }

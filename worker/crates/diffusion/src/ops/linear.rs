@@ -3,12 +3,12 @@
 use candle_core::Tensor;
 
 use crate::error::Result;
-use crate::weights::Scope;
+use crate::weights::{Parameter, Scope};
 
 /// `x W^T + b` over the last dimension.
 pub(crate) struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
+    weight: Parameter,
+    bias: Option<Parameter>,
 }
 
 impl Linear {
@@ -35,9 +35,11 @@ impl Linear {
         let mut shape = x.dims().to_vec();
         let inputs = shape.pop().unwrap_or_default();
         // One large product instead of one a batch entry.
-        let product = x.reshape(((), inputs))?.matmul(&self.weight.t()?)?;
+        let product = x
+            .reshape(((), inputs))?
+            .matmul(&self.weight.tensor()?.t()?)?;
         let product = match &self.bias {
-            Some(bias) => product.broadcast_add(bias)?,
+            Some(bias) => product.broadcast_add(&bias.tensor()?)?,
             None => product,
         };
         shape.push(product.dim(1)?);

@@ -1,16 +1,15 @@
 //! Group and layer normalisation.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::weights::Scope;
+use crate::weights::{Parameter, Scope};
 
 /// Normalises groups of channels of `[batch, channels, ..]`.
 pub(crate) struct GroupNorm {
-    /// `[1, channels]`, both.
-    weight: Tensor,
-    bias: Tensor,
+    weight: Parameter,
+    bias: Parameter,
     groups: usize,
     eps: f64,
 }
@@ -33,8 +32,8 @@ impl GroupNorm {
             ));
         }
         Ok(Self {
-            weight: scope.get("weight", channels)?.reshape((1, channels))?,
-            bias: scope.get("bias", channels)?.reshape((1, channels))?,
+            weight: scope.get("weight", channels)?,
+            bias: scope.get("bias", channels)?,
             groups,
             eps,
         })
@@ -42,7 +41,11 @@ impl GroupNorm {
 
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, channels) = (x.dim(0)?, x.dim(1)?);
-        let grouped = x.reshape((batch, self.groups, ()))?;
+        let in_f32 = |parameter: &Parameter| -> Result<Tensor> {
+            Ok(parameter.stored().to_dtype(DType::F32)?)
+        };
+        // Sums over a group overflow in f16.
+        let grouped = x.to_dtype(DType::F32)?.reshape((batch, self.groups, ()))?;
         let elements = grouped.dim(2)?;
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53 elements")]
         let count = elements as f64;
@@ -54,21 +57,22 @@ impl GroupNorm {
         let factor = scale
             .broadcast_as((batch, self.groups, channels / self.groups))?
             .reshape((batch, channels))?
-            .broadcast_mul(&self.weight)?
+            .broadcast_mul(&in_f32(&self.weight)?.reshape((1, channels))?)?
             .reshape((batch, channels, 1))?;
-        let bias = self.bias.reshape((1, channels, 1))?;
+        let bias = in_f32(&self.bias)?.reshape((1, channels, 1))?;
         Ok(centred
             .reshape((batch, channels, ()))?
             .broadcast_mul(&factor)?
             .broadcast_add(&bias)?
-            .reshape(x.shape())?)
+            .reshape(x.shape())?
+            .to_dtype(x.dtype())?)
     }
 }
 
 /// Normalises the last dimension.
 pub(crate) struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
+    weight: Parameter,
+    bias: Parameter,
     eps: f64,
 }
 
@@ -86,8 +90,8 @@ impl LayerNorm {
         let eps = self.eps as f32;
         Ok(candle_nn::ops::layer_norm(
             &x.contiguous()?,
-            &self.weight,
-            &self.bias,
+            &self.weight.tensor()?,
+            &self.bias.tensor()?,
             eps,
         )?)
     }

@@ -1,23 +1,27 @@
 //! A model's parts put together, and what they draw.
 
 mod describe;
+mod draw;
+mod params;
 mod preview;
-mod text_to_image;
 
 use std::sync::OnceLock;
 
 use candle_core::{Device, Tensor};
 
+use crate::device::LoadOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::ModelFiles;
 use crate::schedulers::SchedulerConfig;
 use crate::text::{ClipTextEncoder, Tokenizer};
 use crate::unet::Unet;
 use crate::vae::Vae;
+use crate::weights::{Loader, Parameters};
 
 pub use describe::{Family, ModelDescription};
+pub use draw::Report;
+pub use params::{DrawParams, Inpaint, InpaintFill, Start, steps_run};
 pub use preview::Preview;
-pub use text_to_image::{Report, TextToImage};
 
 use describe::{Parts, TextPart};
 use preview::LatentColours;
@@ -36,6 +40,8 @@ pub struct Pipeline {
     scheduler_config: SchedulerConfig,
     latent_colours: OnceLock<LatentColours>,
     device: Device,
+    /// Every weight by its name, shared with the layers.
+    parameters: Parameters,
 }
 
 /// A tokenizer with its encoder.
@@ -75,25 +81,27 @@ impl Pipeline {
     /// Reads a model's weights onto `device`.
     ///
     /// Errors as [`Pipeline::describe`] does, and if weights are missing, damaged or do not fit their configs.
-    pub fn load(files: &ModelFiles, device: &Device) -> Result<Self> {
+    pub fn load(files: &ModelFiles, device: &Device, options: &LoadOptions) -> Result<Self> {
         let parts = Parts::read(files)?;
         let description = parts.describe(files)?;
+        let loader = Loader::new(files, device, options);
         let text = parts
             .text
             .into_iter()
-            .map(|part| TextEncoding::load(files, part, device))
+            .map(|part| TextEncoding::load(&loader, part))
             .collect::<Result<Vec<TextEncoding>>>()?;
         Ok(Self {
             text,
             zeros_for_empty_prompt: parts.zeros_for_empty_prompt,
-            unet: Unet::load(files, "unet", &parts.unet, device)?,
-            vae: Vae::load(files, "vae", &parts.vae, device)?,
+            unet: Unet::load(&loader, "unet", &parts.unet)?,
+            vae: Vae::load(&loader, "vae", &parts.vae)?,
             vae_scale: parts.vae.scale,
             latent_channels: parts.vae.latent_channels,
             scheduler_config: parts.scheduler,
             latent_colours: OnceLock::new(),
             device: device.clone(),
             description,
+            parameters: loader.into_parameters(),
         })
     }
 
@@ -155,6 +163,13 @@ impl Pipeline {
         self.vae.encode(image)
     }
 
+    /// Every weight by its name in diffusers, the component in front: `unet.conv_in.weight`,
+    /// `text_encoder.text_model.final_layer_norm.bias`.
+    #[allow(dead_code, reason = "LoRA's way in")]
+    pub(crate) fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
     fn first_text(&self) -> Result<&TextEncoding> {
         self.text.first().ok_or_else(no_text_encoder)
     }
@@ -168,7 +183,8 @@ fn no_text_encoder() -> Error {
 }
 
 impl TextEncoding {
-    fn load(files: &ModelFiles, part: TextPart, device: &Device) -> Result<Self> {
+    fn load(loader: &Loader<'_>, part: TextPart) -> Result<Self> {
+        let files = loader.files;
         let tokenizer = Tokenizer::load(files, part.tokenizer_folder, part.config.positions)?;
         if tokenizer.largest_id() >= part.config.vocab_size {
             return Err(Error::config(
@@ -182,7 +198,7 @@ impl TextEncoding {
         }
         Ok(Self {
             tokenizer,
-            encoder: ClipTextEncoder::load(files, part.encoder_folder, part.config, device)?,
+            encoder: ClipTextEncoder::load(loader, part.encoder_folder, part.config)?,
         })
     }
 

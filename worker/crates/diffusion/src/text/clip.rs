@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files::ModelFiles;
 use crate::ops::{Activation, LayerNorm, Linear, attention};
-use crate::weights::{Scope, Weights};
+use crate::weights::{Loader, Parameter, Scope};
 
 /// The sizes of a text encoder.
 pub(crate) struct ClipConfig {
@@ -63,7 +63,7 @@ impl ClipConfig {
     }
 }
 
-/// What the encoder says of a prompt.
+/// What the encoder says of a prompt, all f32.
 pub(crate) struct TextOutput {
     /// The last layer after the final norm, `[1, tokens, hidden]`.
     pub(crate) last: Tensor,
@@ -76,8 +76,8 @@ pub(crate) struct TextOutput {
 /// A loaded text encoder.
 pub(crate) struct ClipTextEncoder {
     config: ClipConfig,
-    tokens: Tensor,
-    positions: Tensor,
+    tokens: Parameter,
+    positions: Parameter,
     layers: Vec<Layer>,
     final_norm: LayerNorm,
     projection: Option<Linear>,
@@ -98,21 +98,12 @@ struct Layer {
 }
 
 impl ClipTextEncoder {
-    pub(crate) fn load(
-        files: &ModelFiles,
-        folder: &str,
-        config: ClipConfig,
-        device: &Device,
-    ) -> Result<Self> {
-        let weights = Weights::open(files, folder, "model", device)?;
+    pub(crate) fn load(loader: &Loader<'_>, folder: &str, config: ClipConfig) -> Result<Self> {
+        let weights = loader.open(folder, "model")?;
         let root = weights.root();
         // Newer writers leave the prefix out.
         let prefixed = weights.contains("text_model.embeddings.token_embedding.weight");
-        let model = if prefixed {
-            root.at("text_model")
-        } else {
-            root.clone()
-        };
+        let model = root.at_if_in_file("text_model", prefixed);
         let embeddings = model.at("embeddings");
         let encoder = Self {
             tokens: embeddings
@@ -137,7 +128,7 @@ impl ClipTextEncoder {
                 )?),
                 None => None,
             },
-            device: device.clone(),
+            device: loader.device.clone(),
             config,
         };
         // Position ids are 0, 1, 2 … by definition. Files cut out of a whole CLIP may keep its head.
@@ -153,8 +144,10 @@ impl ClipTextEncoder {
     pub(crate) fn encode(&self, ids: &[u32]) -> Result<TextOutput> {
         let length = ids.len();
         let index = Tensor::new(ids, &self.device)?;
-        let embedded =
-            (self.tokens.index_select(&index, 0)? + self.positions.narrow(0, 0, length)?)?;
+        let tokens = self.tokens.stored().index_select(&index, 0)?;
+        let positions = self.positions.stored().narrow(0, 0, length)?;
+        let arithmetic = self.tokens.arithmetic();
+        let embedded = (tokens.to_dtype(arithmetic)? + positions.to_dtype(arithmetic)?)?;
         let mut hidden = embedded.unsqueeze(0)?;
         let mut before = hidden.clone();
         let mask = self.causal_mask(length)?;
@@ -169,9 +162,9 @@ impl ClipTextEncoder {
             None => pooled,
         };
         Ok(TextOutput {
-            last,
-            penultimate: before,
-            pooled,
+            last: last.to_dtype(DType::F32)?,
+            penultimate: before.to_dtype(DType::F32)?,
+            pooled: pooled.to_dtype(DType::F32)?,
         })
     }
 
@@ -193,7 +186,8 @@ impl ClipTextEncoder {
                 (0..length).map(move |column| if column > row { f32::NEG_INFINITY } else { 0.0 })
             })
             .collect();
-        Ok(Tensor::from_vec(values, (length, length), &self.device)?.to_dtype(DType::F32)?)
+        Ok(Tensor::from_vec(values, (length, length), &self.device)?
+            .to_dtype(self.tokens.arithmetic())?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Timesteps and sizes as vectors.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::error::Result;
 use crate::ops::{Activation, Linear};
@@ -118,8 +118,13 @@ impl AddedEmbedding {
         })
     }
 
-    /// `[batch, time_embed_dim]`.
-    pub(crate) fn forward(&self, added: &AddedConditioning, device: &Device) -> Result<Tensor> {
+    /// `[batch, time_embed_dim]` in `arithmetic`.
+    pub(crate) fn forward(
+        &self,
+        added: &AddedConditioning,
+        arithmetic: DType,
+        device: &Device,
+    ) -> Result<Tensor> {
         let batch = added.pooled.dim(0)?;
         let ids: Vec<f64> = added
             .time_ids
@@ -130,6 +135,6 @@ impl AddedEmbedding {
             .collect();
         let sizes = self.sizes.embed(&ids, device)?.reshape((batch, ()))?;
         self.embedding
-            .forward(&Tensor::cat(&[&added.pooled, &sizes], 1)?)
+            .forward(&Tensor::cat(&[&added.pooled, &sizes], 1)?.to_dtype(arithmetic)?)
     }
 }

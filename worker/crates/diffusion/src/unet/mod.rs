@@ -6,14 +6,13 @@ mod config;
 mod embeddings;
 mod resnet;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::error::Result;
-use crate::files::ModelFiles;
 use crate::ops::{Activation, Conv2d, GroupNorm};
 use crate::unet::blocks::{BlockSizes, DownBlock, MidBlock, UpBlock};
 use crate::unet::embeddings::{AddedEmbedding, TimestepEmbedding, Timesteps};
-use crate::weights::Weights;
+use crate::weights::Loader;
 
 pub(crate) use config::{AddedConfig, UnetConfig};
 pub(crate) use resnet::{Resnet, ResnetSizes, Upsampler};
@@ -46,17 +45,13 @@ pub(crate) struct Unet {
     norm_out: GroupNorm,
     activation: Activation,
     conv_out: Conv2d,
+    arithmetic: DType,
     device: Device,
 }
 
 impl Unet {
-    pub(crate) fn load(
-        files: &ModelFiles,
-        folder: &str,
-        config: &UnetConfig,
-        device: &Device,
-    ) -> Result<Self> {
-        let weights = Weights::open(files, folder, "diffusion_pytorch_model", device)?;
+    pub(crate) fn load(loader: &Loader<'_>, folder: &str, config: &UnetConfig) -> Result<Self> {
+        let weights = loader.open(folder, "diffusion_pytorch_model")?;
         let root = weights.root();
         let unet = Self {
             conv_in: Conv2d::load(
@@ -111,13 +106,14 @@ impl Unet {
                 config.out_channels,
                 config.conv_out_kernel,
             )?,
-            device: device.clone(),
+            arithmetic: weights.arithmetic(),
+            device: loader.device.clone(),
         };
         weights.finish(|_| false)?;
         Ok(unet)
     }
 
-    /// One pass: latents `[batch, in_channels, h, w]` at one timestep to `[batch, out_channels, h, w]`.
+    /// One pass: latents `[batch, in_channels, h, w]` at one timestep to `[batch, out_channels, h, w]`, f32 both.
     pub(crate) fn forward(
         &self,
         latents: &Tensor,
@@ -125,28 +121,29 @@ impl Unet {
         conditioning: &Conditioning,
     ) -> Result<Tensor> {
         let batch = latents.dim(0)?;
+        let hidden = conditioning.hidden.to_dtype(self.arithmetic)?;
         let time = self.timesteps.embed(&[timestep], &self.device)?;
+        let time = time.to_dtype(self.arithmetic)?;
         let mut embedding = self.time_embedding.forward(&time)?;
         if let (Some(layer), Some(added)) = (&self.added_embedding, &conditioning.added) {
-            embedding = embedding.broadcast_add(&layer.forward(added, &self.device)?)?;
+            embedding =
+                embedding.broadcast_add(&layer.forward(added, self.arithmetic, &self.device)?)?;
         } else {
             embedding = embedding
                 .broadcast_as((batch, embedding.dim(1)?))?
                 .contiguous()?;
         }
 
-        let mut x = self.conv_in.forward(latents)?;
+        let mut x = self.conv_in.forward(&latents.to_dtype(self.arithmetic)?)?;
         let mut skips = vec![x.clone()];
         for block in &self.down_blocks {
-            x = block.forward(&x, &embedding, &conditioning.hidden, &mut skips)?;
+            x = block.forward(&x, &embedding, &hidden, &mut skips)?;
         }
-        x = self
-            .mid_block
-            .forward(&x, &embedding, &conditioning.hidden)?;
+        x = self.mid_block.forward(&x, &embedding, &hidden)?;
         for block in &self.up_blocks {
-            x = block.forward(&x, &embedding, &conditioning.hidden, &mut skips)?;
+            x = block.forward(&x, &embedding, &hidden, &mut skips)?;
         }
         let x = self.activation.apply(&self.norm_out.forward(&x)?)?;
-        self.conv_out.forward(&x)
+        Ok(self.conv_out.forward(&x)?.to_dtype(DType::F32)?)
     }
 }

@@ -1,15 +1,14 @@
 //! `AutoencoderKL`: Stable Diffusion's own autoencoder.
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use serde_json::json;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::files::ModelFiles;
 use crate::ops::{Activation, Conv2d, GroupNorm, Linear, attention};
 use crate::unet::{Resnet, ResnetSizes, Upsampler};
 use crate::vae::VaeConfig;
-use crate::weights::{Scope, Weights};
+use crate::weights::{Loader, Scope};
 
 const NORM_EPS: f64 = 1e-6;
 const DEFAULT_CHANNELS: [usize; 1] = [64];
@@ -114,12 +113,7 @@ pub(super) struct AutoencoderKl {
 }
 
 impl AutoencoderKl {
-    pub(super) fn load(
-        files: &ModelFiles,
-        folder: &str,
-        vae: &VaeConfig,
-        device: &Device,
-    ) -> Result<Self> {
+    pub(super) fn load(loader: &Loader<'_>, folder: &str, vae: &VaeConfig) -> Result<Self> {
         let config = &vae.source;
         let sizes = Sizes {
             config,
@@ -130,7 +124,7 @@ impl AutoencoderKl {
             activation: Activation::read(config, "act_fn", "silu")?,
             attends: config.get("mid_block_add_attention", true)?,
         };
-        let weights = Weights::open(files, folder, "diffusion_pytorch_model", device)?;
+        let weights = loader.open_for_f32(folder, "diffusion_pytorch_model")?;
         let root = weights.root();
         let latents = sizes.latents;
         let model = Self {

@@ -3,12 +3,13 @@
 mod kl;
 mod tiny;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use serde_json::json;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files::ModelFiles;
+use crate::weights::Loader;
 
 use kl::AutoencoderKl;
 use tiny::AutoencoderTiny;
@@ -83,19 +84,10 @@ enum Model {
 }
 
 impl Vae {
-    pub(crate) fn load(
-        files: &ModelFiles,
-        folder: &str,
-        config: &VaeConfig,
-        device: &Device,
-    ) -> Result<Self> {
+    pub(crate) fn load(loader: &Loader<'_>, folder: &str, config: &VaeConfig) -> Result<Self> {
         let model = match config.kind {
-            VaeKind::Kl => Model::Kl(Box::new(AutoencoderKl::load(
-                files, folder, config, device,
-            )?)),
-            VaeKind::Tiny => Model::Tiny(Box::new(AutoencoderTiny::load(
-                files, folder, config, device,
-            )?)),
+            VaeKind::Kl => Model::Kl(Box::new(AutoencoderKl::load(loader, folder, config)?)),
+            VaeKind::Tiny => Model::Tiny(Box::new(AutoencoderTiny::load(loader, folder, config)?)),
         };
         Ok(Self {
             model,

@@ -1,14 +1,13 @@
 //! `AutoencoderTiny`: residual convolutions without norms (TAESD's architecture).
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use serde_json::json;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::files::ModelFiles;
 use crate::ops::{Activation, Conv2d, upsample_nearest};
 use crate::vae::VaeConfig;
-use crate::weights::{Scope, Weights};
+use crate::weights::{Loader, Scope};
 
 const DEFAULT_CHANNELS: [usize; 4] = [64; 4];
 const DEFAULT_ENCODER_BLOCKS: [usize; 4] = [1, 3, 3, 3];
@@ -62,12 +61,7 @@ enum Layer {
 }
 
 impl AutoencoderTiny {
-    pub(super) fn load(
-        files: &ModelFiles,
-        folder: &str,
-        vae: &VaeConfig,
-        device: &Device,
-    ) -> Result<Self> {
+    pub(super) fn load(loader: &Loader<'_>, folder: &str, vae: &VaeConfig) -> Result<Self> {
         let config = &vae.source;
         let activation = Activation::read(config, "act_fn", "relu")?;
         let levels = |channels: &'static str,
@@ -103,7 +97,7 @@ impl AutoencoderTiny {
             ));
         }
 
-        let weights = Weights::open(files, folder, "diffusion_pytorch_model", device)?;
+        let weights = loader.open_for_f32(folder, "diffusion_pytorch_model")?;
         let model = Self {
             encoder: encoder(
                 &weights.root().at("encoder.layers"),

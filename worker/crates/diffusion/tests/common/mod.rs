@@ -3,7 +3,9 @@
 
 use std::path::PathBuf;
 
-use scumble_diffusion::{Device, ModelFiles, Noise, Pipeline, SchedulerKind, TextToImage};
+use scumble_diffusion::{
+    Device, DrawParams, LoadOptions, ModelFiles, Noise, Pipeline, SchedulerKind, Start,
+};
 
 /// Where `make.py` writes.
 pub fn golden_folder() -> PathBuf {
@@ -13,21 +15,24 @@ pub fn golden_folder() -> PathBuf {
 /// One of the tiny random models.
 pub fn tiny_pipeline(name: &str) -> Pipeline {
     let files = ModelFiles::folder(golden_folder().join(name)).unwrap();
-    Pipeline::load(&files, &Device::Cpu).unwrap()
+    Pipeline::load(&files, &Device::Cpu, &LoadOptions::default()).unwrap()
 }
 
 /// Something to draw with a tiny model.
-pub fn tiny_params(scheduler: SchedulerKind) -> TextToImage {
-    TextToImage {
+pub fn tiny_params(scheduler: SchedulerKind) -> DrawParams {
+    DrawParams {
         prompt: "the red fox".to_owned(),
         negative_prompt: String::new(),
         width: 32,
         height: 32,
         steps: 6,
         guidance_scale: 4.0,
+        guidance_rescale: 0.0,
+        clip_skip: 0,
         seed: 40,
         n: 1,
         scheduler,
+        start: Start::Noise,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Drawing from words.
+//! Drawing.
 
 use std::ops::ControlFlow;
 
@@ -6,33 +6,10 @@ use candle_core::{DType, Tensor};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::RgbImage;
-use crate::pipeline::{Pipeline, Preview, PromptEmbedding};
+use crate::pipeline::{DrawParams, Pipeline, Preview, PromptEmbedding, Start};
 use crate::rng::{Noise, SeededNoise};
-use crate::schedulers::{SchedulerKind, scheduler};
+use crate::schedulers::scheduler;
 use crate::unet::{AddedConditioning, Conditioning};
-
-/// What to draw.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TextToImage {
-    /// What the picture shows.
-    pub prompt: String,
-    /// What it should not show; empty for nothing in particular.
-    pub negative_prompt: String,
-    /// Pixels; a multiple of the model's `dimension_multiple` within its bounds.
-    pub width: usize,
-    /// The same.
-    pub height: usize,
-    /// Denoising steps, at least 1.
-    pub steps: usize,
-    /// How strongly the prompt counts; at most 1 turns guidance off and halves the work.
-    pub guidance_scale: f64,
-    /// Seed of the first image; image `n` has `seed + n`, wrapping around.
-    pub seed: u64,
-    /// Images to draw, at least 1.
-    pub n: usize,
-    /// Scheduler.
-    pub scheduler: SchedulerKind,
-}
 
 /// What has happened. Images are drawn one after another.
 pub enum Report<'a> {
@@ -73,12 +50,12 @@ impl Pipeline {
     ///
     /// Image `n` of a batch is bit for bit the single image of `seed + n`. Errors also if a parameter is out of bounds
     /// or the model's numbers stop being finite.
-    pub fn text_to_image(
+    pub fn draw(
         &self,
-        params: &TextToImage,
+        params: &DrawParams,
         on_report: &mut dyn FnMut(Report<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
-        self.draw(
+        self.draw_with_noise(
             params,
             &mut |seed| Box::new(SeededNoise::new(seed)),
             on_report,
@@ -86,18 +63,9 @@ impl Pipeline {
     }
 
     /// The same with noise from elsewhere: `noise_of` is asked once for every image, with its seed.
-    pub fn text_to_image_with_noise(
+    pub fn draw_with_noise(
         &self,
-        params: &TextToImage,
-        noise_of: &mut dyn FnMut(u64) -> Box<dyn Noise>,
-        on_report: &mut dyn FnMut(Report<'_>) -> ControlFlow<()>,
-    ) -> Result<()> {
-        self.draw(params, noise_of, on_report)
-    }
-
-    fn draw(
-        &self,
-        params: &TextToImage,
+        params: &DrawParams,
         noise_of: &mut dyn FnMut(u64) -> Box<dyn Noise>,
         on_report: &mut dyn FnMut(Report<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
@@ -118,7 +86,7 @@ impl Pipeline {
         Ok(())
     }
 
-    fn check(&self, params: &TextToImage) -> Result<()> {
+    fn check(&self, params: &DrawParams) -> Result<()> {
         let bounds = &self.description;
         for (name, value) in [("width", params.width), ("height", params.height)] {
             let (min, max, multiple) = (
@@ -141,11 +109,20 @@ impl Pipeline {
                 params.guidance_scale
             )));
         }
+        if params.start != Start::Noise {
+            return Err(unsupported_yet("start", "an image"));
+        }
+        if params.guidance_rescale != 0.0 {
+            return Err(unsupported_yet("guidance_rescale", params.guidance_rescale));
+        }
+        if params.clip_skip != 0 {
+            return Err(unsupported_yet("clip_skip", params.clip_skip));
+        }
         // Steps are checked where the schedule is made; do it before any work.
         scheduler(params.scheduler, &self.scheduler_config, params.steps).map(drop)
     }
 
-    fn encode_prompts(&self, params: &TextToImage) -> Result<Prompts> {
+    fn encode_prompts(&self, params: &DrawParams) -> Result<Prompts> {
         let prompt = self.encode_prompt(&params.prompt)?;
         let guidance_scale = (params.guidance_scale > 1.0).then_some(params.guidance_scale);
         let embedding = if guidance_scale.is_some() {
@@ -187,7 +164,7 @@ impl Pipeline {
     }
 
     /// Original size, crop corner and target size, as SDXL is told them: `[batch, 6]`.
-    fn time_ids(&self, params: &TextToImage, batch: usize) -> Result<Tensor> {
+    fn time_ids(&self, params: &DrawParams, batch: usize) -> Result<Tensor> {
         #[expect(
             clippy::cast_precision_loss,
             reason = "dimensions are at most a few thousand"
@@ -203,7 +180,7 @@ impl Pipeline {
     /// Walks one image's latents, `[1, channels, h/s, w/s]`, from noise to picture.
     fn denoise(
         &self,
-        params: &TextToImage,
+        params: &DrawParams,
         image: usize,
         prompts: &Prompts,
         noise: &mut dyn Noise,
@@ -268,6 +245,13 @@ impl Pipeline {
             }
         }
     }
+}
+
+fn unsupported_yet(field: &str, value: impl std::fmt::Display) -> Error {
+    Error::new(
+        ErrorKind::UnsupportedModel,
+        format!("{field} = {value} is not supported"),
+    )
 }
 
 fn proceed(flow: ControlFlow<()>, step: usize) -> Result<()> {

@@ -10,19 +10,65 @@ use candle_core::{DType, Device, Shape, Tensor};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, Metadata};
 
+mod parameter;
+
+use crate::device::LoadOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{ModelFiles, WeightsBytes};
+
+pub(crate) use parameter::{Parameter, Parameters};
 
 /// How many problems of one file are spelled out; the rest is counted.
 const PROBLEMS_SHOWN_MAX: usize = 8;
 
+/// Loads the components of one model: their files, where the weights go, and in which precision.
+pub(crate) struct Loader<'a> {
+    pub(crate) files: &'a ModelFiles,
+    pub(crate) device: &'a Device,
+    storage: DType,
+    arithmetic: DType,
+    parameters: RefCell<Parameters>,
+}
+
+impl<'a> Loader<'a> {
+    pub(crate) fn new(files: &'a ModelFiles, device: &'a Device, options: &LoadOptions) -> Self {
+        let storage = options.precision.storage(device);
+        Self {
+            files,
+            device,
+            storage,
+            // The CPU has no fast arithmetic in 16 bits.
+            arithmetic: if device.is_cpu() { DType::F32 } else { storage },
+            parameters: RefCell::default(),
+        }
+    }
+
+    /// A component that computes in the precision asked for.
+    pub(crate) fn open(&self, folder: &str, stem: &str) -> Result<Weights<'_>> {
+        Weights::open(self, folder, stem, self.arithmetic)
+    }
+
+    /// A component that computes in f32 whatever its weights are stored in, for it would overflow in f16.
+    pub(crate) fn open_for_f32(&self, folder: &str, stem: &str) -> Result<Weights<'_>> {
+        Weights::open(self, folder, stem, DType::F32)
+    }
+
+    /// Everything that was loaded, by name.
+    pub(crate) fn into_parameters(self) -> Parameters {
+        self.parameters.into_inner()
+    }
+}
+
 /// One component's weights file, open.
-pub(crate) struct Weights {
+pub(crate) struct Weights<'a> {
+    loader: &'a Loader<'a>,
+    /// The component's folder, with which its parameters' names begin.
+    component: String,
     file: String,
     bytes: WeightsBytes,
     metadata: Metadata,
     data_start: usize,
-    device: Device,
+    arithmetic: DType,
     notes: RefCell<Notes>,
 }
 
@@ -33,14 +79,10 @@ struct Notes {
     wrong: Vec<String>,
 }
 
-impl Weights {
-    /// Opens `<folder>/<stem>.safetensors` or its `.fp16.` variant. Tensors will be f32 on `device`.
-    pub(crate) fn open(
-        files: &ModelFiles,
-        folder: &str,
-        stem: &str,
-        device: &Device,
-    ) -> Result<Self> {
+impl<'a> Weights<'a> {
+    /// Opens `<folder>/<stem>.safetensors` or its `.fp16.` variant.
+    fn open(loader: &'a Loader<'a>, folder: &str, stem: &str, arithmetic: DType) -> Result<Self> {
+        let files = loader.files;
         let path = find(files, folder, stem)?;
         let file = files.name(&path);
         let bytes = files.open_weights(&path)?;
@@ -49,19 +91,27 @@ impl Weights {
         // The header is preceded by its length in eight bytes.
         let data_start = header_bytes + 8;
         Ok(Self {
+            loader,
+            component: folder.to_owned(),
             file,
             bytes,
             metadata,
             data_start,
-            device: device.clone(),
+            arithmetic,
             notes: RefCell::default(),
         })
+    }
+
+    /// What the component's layers compute in.
+    pub(crate) fn arithmetic(&self) -> DType {
+        self.arithmetic
     }
 
     /// The root of the tensors' names.
     pub(crate) fn root(&self) -> Scope<'_> {
         Scope {
             weights: self,
+            name: self.component.clone(),
             prefix: String::new(),
         }
     }
@@ -106,19 +156,14 @@ impl Weights {
         ))
     }
 
-    /// The first of `names` that the file has, as f32 of this shape; zeros and a note where that cannot be.
-    fn tensor(&self, names: &[String], shape: &Shape) -> Result<Tensor> {
-        let found = names
-            .iter()
-            .find_map(|name| Some((name, self.metadata.info(name)?)));
-        let Some((name, info)) = found else {
-            self.notes
-                .borrow_mut()
-                .missing
-                .extend(names.first().cloned());
-            return Ok(Tensor::zeros(shape, DType::F32, &self.device)?);
+    /// The tensor of this name in the file and this shape; zeros and a note where that cannot be.
+    fn tensor(&self, name: &str, shape: &Shape) -> Result<Tensor> {
+        let device = self.loader.device;
+        let Some(info) = self.metadata.info(name) else {
+            self.notes.borrow_mut().missing.push(name.to_owned());
+            return Ok(Tensor::zeros(shape, self.loader.storage, device)?);
         };
-        self.notes.borrow_mut().used.insert(name.clone());
+        self.notes.borrow_mut().used.insert(name.to_owned());
         let dtype = match info.dtype {
             Dtype::F32 => Some(DType::F32),
             Dtype::F16 => Some(DType::F16),
@@ -140,8 +185,8 @@ impl Weights {
             .get(self.data_start + start..self.data_start + end);
         match (dtype, bytes) {
             (Some(dtype), Some(bytes)) if same_numbers => {
-                let tensor = Tensor::from_raw_buffer(bytes, dtype, shape.dims(), &self.device)?;
-                Ok(tensor.to_dtype(DType::F32)?)
+                let tensor = Tensor::from_raw_buffer(bytes, dtype, shape.dims(), device)?;
+                Ok(tensor.to_dtype(self.loader.storage)?)
             }
             _ => {
                 self.notes.borrow_mut().wrong.push(format!(
@@ -150,7 +195,7 @@ impl Weights {
                     info.shape,
                     shape.dims()
                 ));
-                Ok(Tensor::zeros(shape, DType::F32, &self.device)?)
+                Ok(Tensor::zeros(shape, self.loader.storage, device)?)
             }
         }
     }
@@ -159,41 +204,69 @@ impl Weights {
 /// A place in the tree of tensor names.
 #[derive(Clone)]
 pub(crate) struct Scope<'a> {
-    weights: &'a Weights,
+    weights: &'a Weights<'a>,
+    /// Where this is in the model, by the names of today's diffusers.
+    name: String,
+    /// Where this is in the file.
     prefix: String,
 }
 
 impl<'a> Scope<'a> {
     /// A place below this one.
     pub(crate) fn at(&self, name: impl std::fmt::Display) -> Scope<'a> {
-        Scope {
-            weights: self.weights,
-            prefix: self.full(&name.to_string()),
-        }
+        let name = name.to_string();
+        self.at_either(&name, &name)
     }
 
-    /// The tensor of this name and shape, f32.
-    pub(crate) fn get(&self, name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
-        self.weights.tensor(&[self.full(name)], &shape.into())
+    /// The weight of this name and shape.
+    pub(crate) fn get(&self, name: &str, shape: impl Into<Shape>) -> Result<Parameter> {
+        let tensor = self
+            .weights
+            .tensor(&join(&self.prefix, name), &shape.into())?;
+        let parameter = Parameter::new(join(&self.name, name), tensor, self.weights.arithmetic);
+        self.weights
+            .loader
+            .parameters
+            .borrow_mut()
+            .insert(parameter.name().to_owned(), parameter.clone());
+        Ok(parameter)
     }
 
     /// The place named `name`, or `former` where the file was written when the layer was still called that.
     pub(crate) fn at_either(&self, name: &str, former: &str) -> Scope<'a> {
-        let (current, old) = (self.at(name), self.at(former));
-        let has = |scope: &Scope<'_>| scope.weights.contains(&scope.full("weight"));
-        if !has(&current) && has(&old) {
-            old
-        } else {
-            current
+        let current = join(&self.prefix, name);
+        let old = join(&self.prefix, former);
+        let has = |place: &str| self.weights.contains(&join(place, "weight"));
+        Scope {
+            weights: self.weights,
+            name: join(&self.name, name),
+            prefix: if name != former && !has(&current) && has(&old) {
+                old
+            } else {
+                current
+            },
         }
     }
 
-    fn full(&self, name: &str) -> String {
-        if self.prefix.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}.{name}", self.prefix)
+    /// The place named `name`, which some files leave out of their names: there it is this place itself.
+    pub(crate) fn at_if_in_file(&self, name: &str, in_file: bool) -> Scope<'a> {
+        Scope {
+            weights: self.weights,
+            name: join(&self.name, name),
+            prefix: if in_file {
+                join(&self.prefix, name)
+            } else {
+                self.prefix.clone()
+            },
         }
+    }
+}
+
+fn join(prefix: &str, name: &str) -> String {
+    if prefix.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{prefix}.{name}")
     }
 }
 
