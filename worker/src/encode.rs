@@ -54,7 +54,7 @@ fn png(image: &RgbImage) -> Result<Vec<u8>, ImageError> {
     let encoder =
         PngEncoder::new_with_quality(&mut bytes, CompressionType::Default, FilterType::Adaptive);
     let (width, height) = size(image);
-    encoder.write_image(&image.pixels, width, height, ColorType::Rgb8.into())?;
+    encoder.write_image(image.pixels(), width, height, ColorType::Rgb8.into())?;
     Ok(bytes)
 }
 
@@ -62,7 +62,7 @@ fn webp(image: &RgbImage) -> Result<Vec<u8>, ImageError> {
     let mut bytes = Vec::new();
     let (width, height) = size(image);
     WebPEncoder::new_lossless(&mut bytes).write_image(
-        &image.pixels,
+        image.pixels(),
         width,
         height,
         ColorType::Rgb8.into(),
@@ -74,7 +74,7 @@ fn jpeg(image: &RgbImage, quality: u8) -> Result<Vec<u8>, ImageError> {
     let mut bytes = Vec::new();
     let (width, height) = size(image);
     JpegEncoder::new_with_quality(&mut bytes, quality).write_image(
-        &image.pixels,
+        image.pixels(),
         width,
         height,
         ColorType::Rgb8.into(),
@@ -84,7 +84,7 @@ fn jpeg(image: &RgbImage, quality: u8) -> Result<Vec<u8>, ImageError> {
 
 fn size(image: &RgbImage) -> (u32, u32) {
     let side = |pixels| u32::try_from(pixels).unwrap_or(u32::MAX);
-    (side(image.width), side(image.height))
+    (side(image.width()), side(image.height()))
 }
 
 #[cfg(test)]
@@ -93,16 +93,12 @@ mod tests {
 
     #[test]
     fn lossless_files_hold_the_very_pixels() {
-        let picture = RgbImage {
-            width: 5,
-            height: 3,
-            pixels: (0..45).collect(),
-        };
+        let picture = RgbImage::new(5, 3, (0..45).collect()).expect("of the right size");
         for format in [OutputFormat::Png, OutputFormat::Webp] {
             let file = encode_image(&picture, format).expect("encodes");
             let read = image::load_from_memory(&file).expect("decodes").to_rgb8();
             assert_eq!(read.dimensions(), (5, 3));
-            assert_eq!(read.into_raw(), picture.pixels, "{format:?}");
+            assert_eq!(read.into_raw(), picture.pixels(), "{format:?}");
         }
         let file = encode_image(&picture, OutputFormat::Jpeg).expect("encodes");
         assert!(file.starts_with(&[0xff, 0xd8, 0xff]));

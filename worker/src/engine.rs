@@ -449,7 +449,7 @@ impl<'a> Recorder<'a> {
         let Some(format) = self.request.preview.map(|preview| preview.format) else {
             return;
         };
-        let (width, height) = (to_u32(picture.width), to_u32(picture.height));
+        let (width, height) = (to_u32(picture.width()), to_u32(picture.height()));
         // A preview that cannot be encoded is no reason to fail a job.
         let Ok(Ok(bytes)) = spawn_blocking(move || encode_preview(&picture, format)).await else {
             return;
@@ -471,7 +471,7 @@ impl<'a> Recorder<'a> {
     /// Stores the file first: an `image` event is a promise that it can be fetched.
     async fn image(&mut self, index: u32, seed: Seed, picture: RgbImage) -> Result<(), Error> {
         let format = self.request.output_format;
-        let (width, height) = (to_u32(picture.width), to_u32(picture.height));
+        let (width, height) = (to_u32(picture.width()), to_u32(picture.height()));
         let bytes = spawn_blocking(move || encode_image(&picture, format))
             .await
             .map_err(std::io::Error::other)?

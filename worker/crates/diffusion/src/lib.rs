@@ -9,7 +9,7 @@ mod config;
 mod device;
 mod error;
 mod files;
-mod image;
+pub mod image;
 mod ops;
 mod pipeline;
 mod rng;
