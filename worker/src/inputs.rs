@@ -158,13 +158,34 @@ pub async fn resolve_source(
     source: &ImageSource,
 ) -> Result<Input, ErrorObject> {
     match source.kind() {
-        ImageSourceKind::Base64(text) => {
-            let bytes = decode_base64(text)
-                .ok_or_else(|| invalid(field, "must be base64 without gaps in it"))?;
-            look_at(app, field, bytes).await
+        ImageSourceKind::Base64(text) => look_at(app, field, base64_bytes(field, text)?).await,
+        ImageSourceKind::Upload(id) => {
+            let (record, bytes) = uploaded(app, field, id).await?;
+            Ok(Input {
+                facts: from_bytes(&record.details).map_err(|_| gone(field, id))?,
+                blob: Blob::new(bytes),
+            })
         }
-        ImageSourceKind::Upload(id) => uploaded(app, field, id).await,
     }
+}
+
+/// The file that a field names or holds, unseen.
+///
+/// # Errors
+/// Names `field`: what is not base64, or an upload that is not there.
+pub async fn source_bytes(
+    app: &AppState,
+    field: &str,
+    source: &ImageSource,
+) -> Result<Vec<u8>, ErrorObject> {
+    match source.kind() {
+        ImageSourceKind::Base64(text) => base64_bytes(field, text),
+        ImageSourceKind::Upload(id) => Ok(uploaded(app, field, id).await?.1),
+    }
+}
+
+fn base64_bytes(field: &str, text: &str) -> Result<Vec<u8>, ErrorObject> {
+    decode_base64(text).ok_or_else(|| invalid(field, "must be whole and sound base64"))
 }
 
 /// Decodes off the threads that serve, few at a time.
@@ -191,7 +212,11 @@ pub async fn look_at(
         })?
 }
 
-async fn uploaded(app: &AppState, field: &str, id: &str) -> Result<Input, ErrorObject> {
+async fn uploaded(
+    app: &AppState,
+    field: &str,
+    id: &str,
+) -> Result<(UploadRecord, Vec<u8>), ErrorObject> {
     let failed = |error: scumble_jobs::Error| {
         tracing::error!(%error, "an upload cannot be read");
         ErrorObject::new(
@@ -199,27 +224,24 @@ async fn uploaded(app: &AppState, field: &str, id: &str) -> Result<Input, ErrorO
             "the upload cannot be read now",
         )
     };
-    let gone = || {
-        let message = format!("{field} must be the id of an upload that is kept here, got {id}");
-        ErrorObject::new(ErrorCode::InvalidImage, message).with_param(field)
-    };
     let record = app
         .store
         .upload(id)
         .await
         .map_err(failed)?
-        .ok_or_else(gone)?;
+        .ok_or_else(|| gone(field, id))?;
     let bytes = app
         .store
         .blob(&record.sha256)
         .await
         .map_err(failed)?
-        .ok_or_else(gone)?;
-    let facts = from_bytes(&record.details).map_err(|_| gone())?;
-    Ok(Input {
-        blob: Blob::new(bytes),
-        facts,
-    })
+        .ok_or_else(|| gone(field, id))?;
+    Ok((record, bytes))
+}
+
+fn gone(field: &str, id: &str) -> ErrorObject {
+    let message = format!("{field} must be the id of an upload that is kept here, got {id}");
+    ErrorObject::new(ErrorCode::InvalidImage, message).with_param(field)
 }
 
 /// What the store keeps of an upload.

@@ -10,8 +10,8 @@ use crate::{
 use edit::Edit;
 use scumble_diffusion::SchedulerKind;
 use scumble_protocol::{
-    BatchSize, Dimension, ErrorCode, ErrorObject, GuidanceScale, JobRequest, LoraChoice, ModelVocabulary,
-    NormalizedRequest, SchedulerName, Seed, Steps,
+    BatchSize, Dimension, ErrorCode, ErrorObject, GuidanceScale, JobRequest, LoraChoice,
+    ModelVocabulary, NormalizedRequest, SchedulerName, Seed, Steps,
     limits::{BATCH_IMAGES_MAX, JSON_SAFE_INTEGER_MAX},
 };
 
@@ -98,7 +98,10 @@ fn loras(wanted: Vec<LoraChoice>) -> Result<Vec<LoraChoice>, ErrorObject> {
     match wanted.first() {
         None => Ok(wanted),
         Some(lora) => {
-            let message = format!("loras[0].name must be a LoRA of this worker, which has none, got {}", lora.name);
+            let message = format!(
+                "loras[0].name must be a LoRA of this worker, which has none, got {}",
+                lora.name
+            );
             Err(ErrorObject::new(ErrorCode::LoraNotFound, message).with_param("loras[0].name"))
         }
     }

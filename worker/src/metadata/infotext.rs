@@ -113,7 +113,9 @@ fn sampler(scheduler: &SchedulerName) -> (String, &'static str) {
         .iter()
         .find_map(|(own, theirs)| (*own == base).then_some(*theirs))
         .unwrap_or(base);
-    let is_spaced = AUTOMATIC_SPACINGS.iter().any(|(known, _)| *known == sampler);
+    let is_spaced = AUTOMATIC_SPACINGS
+        .iter()
+        .any(|(known, _)| *known == sampler);
     let unspaced = if is_spaced { "Normal" } else { "Automatic" };
     (sampler.to_owned(), spacing.unwrap_or(unspaced))
 }
@@ -339,7 +341,11 @@ mod tests {
             ("DPM++ 2M Karras", None, Some("dpmpp_2m_karras")),
             ("DPM++ 2M", Some("Automatic"), Some("dpmpp_2m_karras")),
             ("DPM++ 2M", Some("Normal"), Some("dpmpp_2m")),
-            ("DPM++ 2M SDE", Some("Exponential"), Some("dpmpp_2m_sde_exponential")),
+            (
+                "DPM++ 2M SDE",
+                Some("Exponential"),
+                Some("dpmpp_2m_sde_exponential"),
+            ),
             ("UniPC", Some("SGM Uniform"), Some("unipc")),
             ("Restart", Some("Automatic"), None),
         ] {
@@ -372,8 +378,18 @@ mod tests {
 
     #[test]
     fn values_with_commas_colons_or_line_breaks_are_quoted() {
-        for value in ["plain", "a, b", "a: b", "two\nlines", "\"quoted\", and \\ more", "é, ü"] {
-            let line = format!("Steps: 1, Sampler: Euler, Model: {}, Seed: 2", quoted(value));
+        for value in [
+            "plain",
+            "a, b",
+            "a: b",
+            "two\nlines",
+            "\"quoted\", and \\ more",
+            "é, ü",
+        ] {
+            let line = format!(
+                "Steps: 1, Sampler: Euler, Model: {}, Seed: 2",
+                quoted(value)
+            );
             let read = parse(&format!("x\n{line}"));
             assert_eq!(read.model.as_deref(), Some(value), "{line}");
             assert_eq!(read.seed, Some(Seed(2)), "{line}");

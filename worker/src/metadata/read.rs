@@ -128,9 +128,7 @@ fn cut(text: &str, bytes_max: usize) -> &str {
 
 fn read_png(bytes: &[u8]) -> Result<Found, PictureError> {
     let explain = |error: png::DecodingError| match error {
-        png::DecodingError::IoError(error)
-            if error.kind() == std::io::ErrorKind::UnexpectedEof =>
-        {
+        png::DecodingError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             PictureError::Truncated("PNG")
         }
         png::DecodingError::LimitsExceeded => PictureError::TooMuchMemory,

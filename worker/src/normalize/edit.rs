@@ -166,7 +166,8 @@ fn task(
         }
         (_, None) => {
             if let Some(field) = given(&for_images) {
-                let message = format!("{field} needs an init_image to be used on, and there is none");
+                let message =
+                    format!("{field} needs an init_image to be used on, and there is none");
                 return Err(invalid(field, message));
             }
         }
@@ -211,7 +212,8 @@ fn strength(wanted: Option<Strength>, steps: Steps) -> Result<Strength, ErrorObj
     }
     // One step of few is more than the default strength of them.
     if wanted.is_none() {
-        return Strength::new(1.0).map_err(|error| invalid("strength", format!("strength {error}")));
+        return Strength::new(1.0)
+            .map_err(|error| invalid("strength", format!("strength {error}")));
     }
     let message = format!(
         "strength must be at least one of the {steps} steps, {:.4}..=1, got {strength}",
@@ -304,7 +306,11 @@ mod tests {
             ((100, 200), (Some(1_024), None), (1_024, 1_024)),
             ((100, 200), (Some(64), Some(64)), (64, 64)),
         ] {
-            assert_eq!(size(canvas, wanted, RANGE), expected, "{canvas:?} {wanted:?}");
+            assert_eq!(
+                size(canvas, wanted, RANGE),
+                expected,
+                "{canvas:?} {wanted:?}"
+            );
         }
     }
 }
