@@ -74,7 +74,6 @@ fn draw(
         mask: file(&inputs.mask),
     };
     let params = edit::params(request, sources).map_err(|error| error.to_string())?;
-    warn_of_cut_prompt(&pipeline, &params.prompt);
     let bar = progress_bar(edit::steps_taken(request) * params.n);
     let mut images = Vec::new();
     let drawn = pipeline.draw(&params, &mut |report| {
@@ -88,17 +87,6 @@ fn draw(
     bar.finish_and_clear();
     drawn.map_err(|error| error.to_string())?;
     Ok(images)
-}
-
-fn warn_of_cut_prompt(pipeline: &Pipeline, prompt: &str) {
-    if let Ok(count) = pipeline.tokenize(prompt)
-        && count.truncated
-    {
-        eprintln!(
-            "note: the prompt has {} tokens, of which the model reads the first {}",
-            count.tokens, count.chunk_tokens
-        );
-    }
 }
 
 fn progress_bar(steps: usize) -> ProgressBar {
