@@ -28,7 +28,7 @@ pub use image::{Edges, GrayImage, RgbImage, extend, split_alpha};
 pub use lora::{Lora, LoraDescription};
 pub use pipeline::{
     DrawParams, Family, Inpaint, InpaintFill, ModelDescription, Pipeline, Preview, PromptEmbedding,
-    PromptTokenizer, Report, Start, TokenCount, steps_run,
+    PromptTokenizer, Report, Start, Task, TokenCount, steps_run,
 };
 pub use rng::{Noise, SeededNoise};
 pub use schedulers::SchedulerKind;

@@ -1,10 +1,12 @@
 //! A model's parts put together, and what they draw.
 
+mod conditioning;
 mod describe;
 mod draw;
 mod params;
 mod preview;
 mod prompts;
+mod start;
 
 use std::sync::{Arc, OnceLock};
 
@@ -22,11 +24,12 @@ use crate::weights::{Loader, Parameters};
 
 pub use describe::{Family, ModelDescription};
 pub use draw::Report;
-pub use params::{DrawParams, Inpaint, InpaintFill, Start, steps_run};
+pub use params::{DrawParams, Inpaint, InpaintFill, Start, Task, steps_run};
 pub use preview::Preview;
 pub use prompts::{PromptEmbedding, PromptTokenizer, TokenCount};
 
 use describe::{Parts, TextPart};
+use draw::Walk;
 use preview::LatentColours;
 use prompts::PromptCache;
 
@@ -36,7 +39,13 @@ pub struct Pipeline {
     text: Vec<TextEncoding>,
     /// Whether an empty negative prompt is zeros instead of an encoded empty text.
     zeros_for_empty_prompt: bool,
+    /// Whether the unet is told a score of beauty, as SDXL's refiner is.
+    scores_beauty: bool,
     unet: Unet,
+    /// Channels of the guidance scale's embedding, where the unet has guidance as an input.
+    guidance_dim: Option<usize>,
+    /// Whether the unet sees the mask and what is visible of the image, as inpainting models do.
+    sees_mask: bool,
     vae: Vae,
     /// Pixels of an image's side per latent.
     vae_scale: usize,
@@ -70,6 +79,7 @@ impl Pipeline {
     pub fn load(files: &ModelFiles, device: &Device, options: &LoadOptions) -> Result<Self> {
         let parts = Parts::read(files)?;
         let description = parts.describe(files)?;
+        let sees_mask = parts.sees_mask();
         let loader = Loader::new(files, device, options);
         let text = parts
             .text
@@ -79,6 +89,9 @@ impl Pipeline {
         Ok(Self {
             text,
             zeros_for_empty_prompt: parts.zeros_for_empty_prompt,
+            scores_beauty: parts.scores_beauty,
+            guidance_dim: parts.unet.guidance_dim,
+            sees_mask,
             unet: Unet::load(&loader, "unet", &parts.unet)?,
             vae: Vae::load(&loader, "vae", &parts.vae)?,
             vae_scale: parts.vae.scale,

@@ -311,16 +311,16 @@ def load(folder):
     return pipe
 
 
-def replace_noise(seed):
-    """Makes the schedulers that add noise draw from `noise`, stream 1 on."""
+def replace_noise(seed, first=1):
+    """Makes the schedulers that add noise draw from `noise`, stream `first` on. Returns what draws."""
     from diffusers.schedulers import scheduling_ddpm, scheduling_dpmsolver_multistep, scheduling_dpmsolver_sde
     from diffusers.schedulers import scheduling_euler_ancestral_discrete, scheduling_lcm
 
-    stream = [0]
+    stream = [first]
 
     def draw(shape, **_):
         stream[0] += 1
-        return noise(seed, stream[0], int(np.prod(shape))).reshape(shape)
+        return noise(seed, stream[0] - 1, int(np.prod(shape))).reshape(shape)
 
     class RecordedPath:
         """A Brownian motion in sigma made of drawn increments, each from where the one before ended."""
@@ -340,6 +340,7 @@ def replace_noise(seed):
     for module in (scheduling_ddpm, scheduling_dpmsolver_multistep, scheduling_euler_ancestral_discrete, scheduling_lcm):
         module.randn_tensor = draw
     scheduling_dpmsolver_sde.BrownianTreeNoiseSampler = RecordedPath
+    return draw
 
 
 def draw(pipe, base_config, case):
@@ -605,6 +606,10 @@ def main():
     golden_later("sd1", (options.out / "sd1").resolve(), options.out.resolve())
     make_loras(options.out.resolve(), sys.modules[__name__])
     prompts.make(options.out.resolve(), load, noise)
+    # Here, for it needs what is above.
+    from families import golden_families
+
+    golden_families(options.out.resolve())
 
 
 if __name__ == "__main__":
