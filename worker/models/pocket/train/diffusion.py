@@ -332,10 +332,15 @@ def train(work: Path, recipe: Recipe, device: torch.device, team: Team) -> None:
     count = sum(parameter.numel() for parameter in trainer.parameters)
     print(f"{len(trainer.latents)} pictures, {count / 1e6:.2f} M parameters, {asdict(recipe)}", flush=True)
     trainer.resume()
+    if team.rank == 0:
+        for stale in ("exported", "evaluated"):
+            (work / stale).unlink(missing_ok=True)
     trainer.run()
     if team.rank == 0:
-        (work / "checkpoints" / "finished").write_text("")
+        (work / "checkpoints" / "finished").write_text(f"{recipe.minutes}\n")
 
 
-def is_done(work: Path) -> bool:
-    return (work / "checkpoints" / "finished").exists()
+def is_done(work: Path, minutes: float) -> bool:
+    """Whether a run has ended; one that was shorter than `minutes` may go on."""
+    finished = work / "checkpoints" / "finished"
+    return finished.exists() and float(finished.read_text()) >= minutes

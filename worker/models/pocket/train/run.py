@@ -89,7 +89,7 @@ def main() -> None:
 
     import diffusion
 
-    if due("train", diffusion.is_done(args.work)):
+    if due("train", diffusion.is_done(args.work, args.minutes)):
         recipe = diffusion.Recipe(
             shards=args.shards,
             batch=batch,
