@@ -224,6 +224,7 @@ fn mentions_any(text: &str, phrases: &[String]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::{ModelPlaces, ModelSearch};
 
     #[test]
     fn phrases_are_found_as_whole_words_only() {
@@ -238,7 +239,15 @@ mod tests {
 
     #[test]
     fn a_prompt_of_unlearned_words_gets_a_note_with_an_example_and_examples_get_none() {
-        let catalog = Catalog::open(&[]).expect("the embedded model");
+        let places = ModelPlaces {
+            folder: None,
+            cache: None,
+        };
+        let search = ModelSearch {
+            sources: &[],
+            places: &places,
+        };
+        let catalog = Catalog::open(&search).expect("the embedded model");
         let model = catalog.default_model();
         let vocabulary = model.vocabulary.as_ref().expect("its words");
         let note = unknown_words("quarterly earnings", model, vocabulary).expect("a note");
