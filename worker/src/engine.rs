@@ -12,6 +12,7 @@ use crate::{
     edit::{self, Sources},
     encode::{encode_image, encode_preview},
     estimate::Estimator,
+    loras::LoraShelf,
     limits::{ENGINE_REPORTS_BATCH_MAX, ENGINE_REPORTS_MAX, ENGINE_STOP_GRACE},
     metadata::PictureMetadata,
     positions::Positions,
@@ -62,6 +63,8 @@ pub enum EngineStatus {
 pub struct EngineOptions {
     /// What can draw.
     pub catalog: Arc<Catalog>,
+    /// What jobs may add to a model.
+    pub loras: Arc<LoraShelf>,
     /// Where jobs come from and events go.
     pub store: Arc<dyn JobStore>,
     /// Told how long jobs take.
@@ -101,6 +104,7 @@ impl Engine {
         let (opened_sender, opened) = std_mpsc::sync_channel(1);
         let setup = thread::Setup {
             catalog: Arc::clone(&options.catalog),
+            loras: Arc::clone(&options.loras),
             device: options.device,
             models_loaded_max: options.models_loaded_max,
             status: status_sender,
@@ -226,6 +230,7 @@ impl Dispatcher {
         };
         let drawing = Drawing {
             model: request.model.clone(),
+            loras: request.loras.clone(),
             params,
             preview_every: request
                 .preview
@@ -555,6 +560,10 @@ fn failure_object(lease: &Lease, failure: &Failure) -> ErrorObject {
         ErrorKind::InvalidParameter | ErrorKind::InvalidPrompt => {
             (ErrorCode::InvalidValue, error.to_string())
         }
+        ErrorKind::LoraMismatch => (
+            ErrorCode::InvalidValue,
+            "a LoRA was made for another model; the server's log says which and why".to_owned(),
+        ),
         ErrorKind::NotFinite => (
             ErrorCode::DrawingFailed,
             "the model's numbers ran out of bounds; another scheduler, more steps or less guidance may help".to_owned(),
@@ -570,7 +579,7 @@ fn failure_object(lease: &Lease, failure: &Failure) -> ErrorObject {
     }
     };
     let (code, message) = match failure {
-        Failure::Draw(error) => draw(error),
+        Failure::Draw(error) | Failure::Lora(error) => draw(error),
         Failure::Load(_) => (
             ErrorCode::DrawingFailed,
             "the model could not be loaded; the server's log says why".to_owned(),

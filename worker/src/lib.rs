@@ -17,6 +17,7 @@ pub mod error;
 pub mod estimate;
 pub mod inputs;
 pub mod limits;
+pub mod loras;
 pub mod metadata;
 pub mod normalize;
 pub mod origin;

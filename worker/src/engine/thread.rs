@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 /// One job's drawing.
 pub(super) struct Drawing {
     pub(super) model: ModelId,
+    pub(super) loras: Vec<LoraChoice>,
     pub(super) params: DrawParams,
     /// Steps between two previews.
     pub(super) preview_every: Option<usize>,
@@ -67,6 +68,9 @@ pub(super) enum Failure {
     /// The model could not be loaded.
     #[error("the model cannot be loaded: {0}")]
     Load(Error),
+    /// A LoRA could not be put into the model.
+    #[error("{0}")]
+    Lora(Error),
     /// The model could not draw.
     #[error("{0}")]
     Draw(Error),
@@ -78,6 +82,7 @@ pub(super) enum Failure {
 /// What the thread is given once.
 pub(super) struct Setup {
     pub(super) catalog: Arc<Catalog>,
+    pub(super) loras: Arc<LoraShelf>,
     pub(super) device: DeviceChoice,
     pub(super) models_loaded_max: usize,
     pub(super) status: watch::Sender<EngineStatus>,
@@ -112,8 +117,14 @@ pub(super) fn run(mut setup: Setup) {
         return;
     }
     setup.status.send_replace(EngineStatus::Ready);
+    let mut loras = LoraSets {
+        shelf: setup.loras,
+        open: OpenLoras::default(),
+    };
     while let Some(drawing) = setup.drawings.blocking_recv() {
-        let drawn = catch_unwind(AssertUnwindSafe(|| draw(&mut models, &drawing)));
+        let drawn = catch_unwind(AssertUnwindSafe(|| {
+            draw(&mut models, &mut loras, &drawing)
+        }));
         let ended = drawn.unwrap_or_else(|payload| {
             // A panic half-way through may have left its model in any state; the next job loads it afresh.
             models.drop_model(&drawing.model);
@@ -153,8 +164,15 @@ fn load_first(
     Ok(())
 }
 
-fn draw(models: &mut LoadedModels, drawing: &Drawing) -> Result<(), Failure> {
+fn draw(
+    models: &mut LoadedModels,
+    loras: &mut LoraSets,
+    drawing: &Drawing,
+) -> Result<(), Failure> {
     let pipeline = models.get(&drawing.model).map_err(Failure::Load)?;
+    loras
+        .put_into(pipeline, &drawing.loras)
+        .map_err(Failure::Lora)?;
     let mut on_report = |report: DiffusionReport<'_>| {
         if *drawing.cancelled.borrow() || drawing.abandoned.is_cancelled() {
             return ControlFlow::Break(());
@@ -170,6 +188,31 @@ fn draw(models: &mut LoadedModels, drawing: &Drawing) -> Result<(), Failure> {
             ErrorKind::Stopped { step } => Failure::Stopped { step },
             _ => Failure::Draw(error),
         })
+}
+
+/// What LoRAs there are, and the ones used last.
+struct LoraSets {
+    shelf: Arc<LoraShelf>,
+    open: OpenLoras,
+}
+
+impl LoraSets {
+    /// Makes these the model's LoRAs; those of the job before go. The same set again costs nothing.
+    fn put_into(&mut self, pipeline: &mut Pipeline, chosen: &[LoraChoice]) -> Result<(), Error> {
+        let mut set = Vec::with_capacity(chosen.len());
+        for choice in chosen {
+            // Accepted before a restart, a job may name what is no longer there.
+            let shelved = self.shelf.get(&choice.name).ok_or_else(|| {
+                Error::parameter(format!("there is no LoRA {} any more", choice.name))
+            })?;
+            set.push((self.open.get(shelved)?, choice.scale.get()));
+        }
+        let started = Instant::now();
+        pipeline.set_loras(&set)?;
+        let elapsed_ms = started.elapsed().as_millis();
+        tracing::debug!(loras = set.len(), elapsed_ms, "LoRAs set");
+        Ok(())
+    }
 }
 
 /// Nobody listens to this drawing any more.
