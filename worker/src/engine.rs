@@ -12,8 +12,8 @@ use crate::{
     edit::{self, Sources},
     encode::{encode_image, encode_preview},
     estimate::Estimator,
-    loras::LoraShelf,
     limits::{ENGINE_REPORTS_BATCH_MAX, ENGINE_REPORTS_MAX, ENGINE_STOP_GRACE},
+    loras::LoraShelf,
     metadata::PictureMetadata,
     positions::Positions,
     record::{Outcome, StoredJob, from_bytes, image_url, to_bytes},
@@ -580,6 +580,7 @@ fn failure_object(lease: &Lease, failure: &Failure) -> ErrorObject {
     };
     let (code, message) = match failure {
         Failure::Draw(error) | Failure::Lora(error) => draw(error),
+        Failure::LoraGone(_) => (ErrorCode::LoraNotFound, failure.to_string()),
         Failure::Load(_) => (
             ErrorCode::DrawingFailed,
             "the model could not be loaded; the server's log says why".to_owned(),

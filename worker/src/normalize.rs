@@ -14,9 +14,7 @@ use scumble_diffusion::SchedulerKind;
 use scumble_protocol::{
     BatchSize, Dimension, ErrorCode, ErrorObject, GuidanceScale, JobRequest, LoraChoice,
     ModelVocabulary, NormalizedRequest, Prompt, SchedulerName, Seed, Steps,
-    limits::{
-        BATCH_IMAGES_MAX, JSON_SAFE_INTEGER_MAX, LORA_SCALE_MAX, LORA_SCALE_MIN, LORAS_MAX,
-    },
+    limits::{BATCH_IMAGES_MAX, JSON_SAFE_INTEGER_MAX, LORA_SCALE_MAX, LORA_SCALE_MIN, LORAS_MAX},
 };
 
 /// Words of the vocabulary that a warning names.
@@ -121,9 +119,8 @@ fn chosen_loras(
     let prompt = if named.is_empty() {
         request.prompt.clone()
     } else {
-        Prompt::new(text).map_err(|error| {
-            invalid("prompt", format!("the prompt without its LoRAs {error}"))
-        })?
+        Prompt::new(text)
+            .map_err(|error| invalid("prompt", format!("the prompt without its LoRAs {error}")))?
     };
     let mut loras = request.loras.clone().unwrap_or_default();
     for (index, lora) in loras.iter().enumerate() {

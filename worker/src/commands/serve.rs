@@ -77,6 +77,7 @@ impl Running {
         args.check()?;
         let catalog =
             Arc::new(Catalog::open(&args.models.models).map_err(|error| error.to_string())?);
+        let loras = Arc::new(args.loras.shelf(None)?);
         let listener = Listener::bind(args.address()).await?;
         let store = Arc::new(open_store(&args)?);
         let shutdown = Shutdown::default();
@@ -85,6 +86,7 @@ impl Running {
         let positions = Arc::new(Positions::default());
         let engine = Engine::start(EngineOptions {
             catalog: Arc::clone(&catalog),
+            loras: Arc::clone(&loras),
             store: Arc::clone(&store) as Arc<dyn JobStore>,
             estimator: Arc::clone(&estimator),
             positions: Arc::clone(&positions),
@@ -103,6 +105,7 @@ impl Running {
         let app = Arc::new(AppState {
             store: Arc::clone(&store) as Arc<dyn JobStore>,
             catalog,
+            loras,
             engine: engine.status(),
             estimator,
             positions,

@@ -1,12 +1,16 @@
 //! The one thread that owns the device: loads models and draws, one job at a time.
 
 use super::EngineStatus;
-use crate::{catalog::Catalog, error::panic_message};
+use crate::{
+    catalog::Catalog,
+    error::panic_message,
+    loras::{LoraShelf, OpenLoras},
+};
 use scumble_diffusion::{
     Device, DeviceChoice, DrawParams, Error, ErrorKind, LoadOptions, Pipeline,
     Report as DiffusionReport, RgbImage, device_name,
 };
-use scumble_protocol::ModelId;
+use scumble_protocol::{LoraChoice, LoraName, ModelId};
 use std::{
     ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -68,6 +72,9 @@ pub(super) enum Failure {
     /// The model could not be loaded.
     #[error("the model cannot be loaded: {0}")]
     Load(Error),
+    /// A LoRA that was there when the job was accepted.
+    #[error("there is no LoRA {0} any more")]
+    LoraGone(LoraName),
     /// A LoRA could not be put into the model.
     #[error("{0}")]
     Lora(Error),
@@ -122,9 +129,7 @@ pub(super) fn run(mut setup: Setup) {
         open: OpenLoras::default(),
     };
     while let Some(drawing) = setup.drawings.blocking_recv() {
-        let drawn = catch_unwind(AssertUnwindSafe(|| {
-            draw(&mut models, &mut loras, &drawing)
-        }));
+        let drawn = catch_unwind(AssertUnwindSafe(|| draw(&mut models, &mut loras, &drawing)));
         let ended = drawn.unwrap_or_else(|payload| {
             // A panic half-way through may have left its model in any state; the next job loads it afresh.
             models.drop_model(&drawing.model);
@@ -155,7 +160,7 @@ fn load_first(
             loaded,
             total,
         });
-        match catch_unwind(AssertUnwindSafe(|| models.get(&id).map(drop))) {
+        match catch_unwind(AssertUnwindSafe(|| models.get(&id).map(|_| ()))) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err((id, error.to_string())),
             Err(payload) => return Err((id, panic_message(payload.as_ref()).to_owned())),
@@ -164,15 +169,9 @@ fn load_first(
     Ok(())
 }
 
-fn draw(
-    models: &mut LoadedModels,
-    loras: &mut LoraSets,
-    drawing: &Drawing,
-) -> Result<(), Failure> {
+fn draw(models: &mut LoadedModels, loras: &mut LoraSets, drawing: &Drawing) -> Result<(), Failure> {
     let pipeline = models.get(&drawing.model).map_err(Failure::Load)?;
-    loras
-        .put_into(pipeline, &drawing.loras)
-        .map_err(Failure::Lora)?;
+    loras.put_into(pipeline, &drawing.loras)?;
     let mut on_report = |report: DiffusionReport<'_>| {
         if *drawing.cancelled.borrow() || drawing.abandoned.is_cancelled() {
             return ControlFlow::Break(());
@@ -198,17 +197,19 @@ struct LoraSets {
 
 impl LoraSets {
     /// Makes these the model's LoRAs; those of the job before go. The same set again costs nothing.
-    fn put_into(&mut self, pipeline: &mut Pipeline, chosen: &[LoraChoice]) -> Result<(), Error> {
+    fn put_into(&mut self, pipeline: &mut Pipeline, chosen: &[LoraChoice]) -> Result<(), Failure> {
         let mut set = Vec::with_capacity(chosen.len());
         for choice in chosen {
             // Accepted before a restart, a job may name what is no longer there.
-            let shelved = self.shelf.get(&choice.name).ok_or_else(|| {
-                Error::parameter(format!("there is no LoRA {} any more", choice.name))
-            })?;
-            set.push((self.open.get(shelved)?, choice.scale.get()));
+            let shelved = self
+                .shelf
+                .get(&choice.name)
+                .ok_or_else(|| Failure::LoraGone(choice.name.clone()))?;
+            let lora = self.open.get(shelved).map_err(Failure::Lora)?;
+            set.push((lora, choice.scale.get()));
         }
         let started = Instant::now();
-        pipeline.set_loras(&set)?;
+        pipeline.set_loras(&set).map_err(Failure::Lora)?;
         let elapsed_ms = started.elapsed().as_millis();
         tracing::debug!(loras = set.len(), elapsed_ms, "LoRAs set");
         Ok(())
@@ -274,7 +275,7 @@ struct LoadedModels {
 
 impl LoadedModels {
     /// The model, loaded now if it is not; the one not used for longest makes room.
-    fn get(&mut self, id: &ModelId) -> Result<&Pipeline, Error> {
+    fn get(&mut self, id: &ModelId) -> Result<&mut Pipeline, Error> {
         if let Some(index) = self.pipelines.iter().position(|(loaded, _)| loaded == id) {
             let used = self.pipelines.remove(index);
             self.pipelines.push(used);
@@ -295,7 +296,7 @@ impl LoadedModels {
         }
         let (_, pipeline) = self
             .pipelines
-            .last()
+            .last_mut()
             .expect("the model was put last above: this is a bug");
         Ok(pipeline)
     }

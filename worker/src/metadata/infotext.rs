@@ -4,8 +4,8 @@
 use crate::loras::name_of;
 use scumble_diffusion::SchedulerKind;
 use scumble_protocol::{
-    ClipSkip, GuidanceScale, InpaintFill, LoraChoice, LoraScale, MaskBlur,
-    NormalizedRequest, ReadParameters, SchedulerName, Seed, Steps, Strength,
+    ClipSkip, GuidanceScale, InpaintFill, LoraChoice, LoraScale, MaskBlur, NormalizedRequest,
+    ReadParameters, SchedulerName, Seed, Steps, Strength,
 };
 use std::collections::BTreeMap;
 

@@ -11,6 +11,7 @@ mod doors;
 mod faults;
 mod images;
 mod input;
+mod loras;
 mod stop;
 mod stream;
 mod support;

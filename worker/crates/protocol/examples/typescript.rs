@@ -2,7 +2,8 @@
 //! nothing else should.
 
 use scumble_protocol::{
-    ErrorBody, Job, JobEvent, JobRequest, LoraList, ModelList, PngInfo, PngInfoRequest, SchedulerList, Upload,
+    ErrorBody, Job, JobEvent, JobRequest, LoraList, ModelList, PngInfo, PngInfoRequest,
+    SchedulerList, Upload,
 };
 use std::{env, process::ExitCode};
 use ts_rs::{Config, ExportError, TS};
