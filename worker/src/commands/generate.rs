@@ -2,7 +2,7 @@
 
 use super::set_threads;
 use crate::{
-    catalog::{Catalog, CatalogModel},
+    catalog::CatalogModel,
     config::GenerateArgs,
     edit::{self, Sources},
     encode::encode_image,
@@ -12,7 +12,7 @@ use crate::{
     normalize::normalize,
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use scumble_diffusion::{LoadOptions, Lora, Pipeline, Report, RgbImage};
+use scumble_diffusion::{Lora, Pipeline, Report, RgbImage};
 use scumble_protocol::{
     BatchSize, ClipSkip, Dimension, GuidanceRescale, GuidanceScale, InpaintFill, JobRequest,
     LoraChoice, LoraName, LoraScale, MaskBlur, ModelId, NegativePrompt, NormalizedRequest,
@@ -32,9 +32,11 @@ use std::{
 pub(super) fn run(args: &GenerateArgs) -> Result<(), String> {
     set_threads(args.device.threads)?;
     let format = format_of(&args.output)?;
-    let catalog = Catalog::open(&args.models.models).map_err(|error| error.to_string())?;
+    let catalog = args.models.catalog()?;
     let model = catalog.default_model();
-    let shelf = args.loras.shelf(None)?;
+    let shelf = args
+        .loras
+        .shelf(args.models.places.places()?.folder.as_deref())?;
     let inputs = inputs(args)?;
     let stored = normalize(request(args, &model.id)?, &inputs, &catalog, &shelf)
         .map_err(|error| error.message)?;
@@ -70,7 +72,7 @@ fn draw(
         .device
         .open()
         .map_err(|error| error.to_string())?;
-    let mut pipeline = Pipeline::load(&model.files, &device, &LoadOptions::default())
+    let mut pipeline = Pipeline::load(&model.files, &device, &args.device.load_options())
         .map_err(|error| format!("model {} cannot be used: {error}", model.id))?;
     pipeline
         .set_loras(&loras(request, shelf)?)

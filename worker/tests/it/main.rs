@@ -9,9 +9,12 @@
 mod cli;
 mod doors;
 mod faults;
+mod hub;
 mod images;
 mod input;
 mod loras;
+mod models;
+mod pull;
 mod stop;
 mod stream;
 mod support;
