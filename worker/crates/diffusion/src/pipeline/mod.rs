@@ -101,7 +101,7 @@ impl Pipeline {
             latent_colours: OnceLock::new(),
             device: device.clone(),
             description,
-            parameters: loader.into_parameters(),
+            parameters: loader.finish()?,
         })
     }
 

@@ -152,7 +152,7 @@ impl AutoencoderKl {
             decoder: Decoder::load(&root.at("decoder"), &sizes)?,
             latents,
         };
-        weights.finish(|_| false)?;
+        weights.finish(|_| false);
         Ok(model)
     }
 
