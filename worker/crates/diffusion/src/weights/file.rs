@@ -30,24 +30,23 @@ impl Header {
         if let Some(other) = something_else(bytes) {
             return Err(Error::weights(file, other));
         }
-        let (header_bytes, metadata) = SafeTensors::read_metadata(bytes)
-            .map_err(|error| Error::weights(file, describe_damage(&error, bytes.len())))?;
-        let data_start = LENGTH_BYTES + header_bytes;
-        let names = bytes.get(LENGTH_BYTES..data_start).unwrap_or_default();
-        let twice = names_given_twice(names);
+        // Before anything else: the parser would keep the last of them, and then complain of a hole in the file.
+        let twice = names_given_twice(header_json(bytes));
         if !twice.is_empty() {
             return Err(Error::weights(
                 file,
                 format_args!("names tensors twice: {}", enumerate(&twice)),
             ));
         }
+        let (header_bytes, metadata) = SafeTensors::read_metadata(bytes)
+            .map_err(|error| Error::weights(file, describe_damage(&error, bytes.len())))?;
         let mut tensors = BTreeMap::new();
         for (name, info) in metadata.tensors() {
             tensors.insert(name, info.clone());
         }
         Ok(Self {
             tensors,
-            data_start,
+            data_start: LENGTH_BYTES + header_bytes,
         })
     }
 }
@@ -140,6 +139,17 @@ fn something_else(bytes: &[u8]) -> Option<&'static str> {
         .iter()
         .find(|(start, _)| bytes.starts_with(start))
         .map(|(_, what)| *what)
+}
+
+/// The header, or nothing where its length is not to be believed.
+fn header_json(bytes: &[u8]) -> &[u8] {
+    let length = bytes
+        .first_chunk::<LENGTH_BYTES>()
+        .and_then(|length| usize::try_from(u64::from_le_bytes(*length)).ok())
+        .and_then(|length| length.checked_add(LENGTH_BYTES));
+    length
+        .and_then(|end| bytes.get(LENGTH_BYTES..end))
+        .unwrap_or_default()
 }
 
 /// Names that a JSON object gives more than once. The parser of safetensors would keep the last.
