@@ -5,8 +5,11 @@
 `single/<model>.json` says how a tiny model's tensors are named, stacked and turned in one file; the test makes the file by
 it. Before it is written, that file is made here and diffusers' own `from_single_file` must read the very same weights from
 it. `single/shapes.json` holds the names and shapes of the real models in that layout, and what their configs say.
+`single/words.json` holds what transformers' tokenizer makes of texts with CLIP's own vocabulary, taken from open_clip.
 """
 
+import gzip
+import importlib.util
 import json
 import tempfile
 from pathlib import Path
@@ -14,7 +17,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 HERE = Path(__file__).parent
 STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model", "text_encoder_2": "model"}
@@ -301,6 +304,40 @@ def real(configs, name):
     return tree
 
 
+TEXTS = [
+    "a photo of an astronaut riding a horse on mars",
+    "",
+    "   Spaces\tand\nlines   ",
+    "It's they've I'm don't WE'LL",
+    "a fox! two!! (very) [much] 50% off, 1234 5.6",
+    "<|startoftext|>marks<|endoftext|> <|ENDOFTEXT|>",
+    "?<start_of_text> or <end_of_text>!",
+    "caf\u00e9 cafe\u0301 \u00dcber \u03a3\u0391\u03a3 \u0130stanbul",
+    "\u65e5\u672c\u8a9e\u306e\u6587 \U0001f98a\U0001f680 \u0634\u062c\u0631\u0629",
+    "masterpiece,best quality,1girl,(solo:1.2),<lora:x:1>",
+    "antidisestablishmentarianism supercalifragilisticexpialidocious zzzzqqqq",
+    "\u00bd \u00b2 \u216b \u0663",
+]
+
+
+def words():
+    """Token ids with OpenAI's vocabulary, padded with the end mark as CLIP is and with "!" as OpenCLIP is."""
+    package = Path(importlib.util.find_spec("open_clip").submodule_search_locations[0])
+    lines = gzip.open(package / "bpe_simple_vocab_16e6.txt.gz").read().decode().split("\n")
+    merges = [tuple(line.split()) for line in lines[1 : 49152 - 256 - 2 + 1]]
+    plain = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in plain]
+    letters = [chr(byte) for byte in plain] + [chr(256 + index) for index in range(len(others))]
+    tokens = letters + [letter + "</w>" for letter in letters] + ["".join(merge) for merge in merges] + ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    assert len(vocabulary) == 49408
+    cases = []
+    for pad in ("<|endoftext|>", "!"):
+        tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, pad_token=pad)
+        cases += [{"pad": pad, "text": text, "ids": tokenizer(text, add_special_tokens=False).input_ids} for text in TEXTS]
+    return cases
+
+
 def main():
     out = HERE / "single"
     out.mkdir(exist_ok=True)
@@ -309,6 +346,8 @@ def main():
     shapes = {name: {"configs": configs, "tensors": real(configs, name)} for name, configs in REAL.items()}
     # The inpainting model differs by five channels, which the test adds.
     shapes["sd1-inpainting"]["tensors"] = None
+    cases = ",\n".join(json.dumps(case) for case in words())
+    (out / "words.json").write_text(f"[\n{cases}\n]\n")
     (out / "shapes.json").write_text(json.dumps(shapes, separators=(",", ":")) + "\n")
 
 
