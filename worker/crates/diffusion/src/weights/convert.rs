@@ -64,20 +64,21 @@ pub(crate) fn convert(
 
 /// A dtype that weights are kept in.
 trait Kept: candle_core::WithDType + Default {
-    /// Writes numbers of another dtype into `to`, rounding.
-    fn from_f32(to: &mut [Self], values: &[f32]);
-    fn from_same(bytes: &[u8]) -> Option<Self>;
     const FLOAT: Float;
+    /// Fills `to` with numbers of its own dtype.
+    fn copy(to: &mut [Self], bytes: &[u8]);
+    /// Fills `to` with numbers of another dtype, rounding.
+    fn round(to: &mut [Self], values: &[f32]);
     fn finite(self) -> bool;
 }
 
 impl Kept for f32 {
     const FLOAT: Float = Float::F32;
-    fn from_f32(to: &mut [Self], values: &[f32]) {
+    fn round(to: &mut [Self], values: &[f32]) {
         to.copy_from_slice(values);
     }
-    fn from_same(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self::from_le_bytes)
+    fn copy(to: &mut [Self], bytes: &[u8]) {
+        each(bytes, to, Self::from_le_bytes);
     }
     fn finite(self) -> bool {
         self.is_finite()
@@ -86,11 +87,11 @@ impl Kept for f32 {
 
 impl Kept for f16 {
     const FLOAT: Float = Float::F16;
-    fn from_f32(to: &mut [Self], values: &[f32]) {
+    fn round(to: &mut [Self], values: &[f32]) {
         to.convert_from_f32_slice(values);
     }
-    fn from_same(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self::from_le_bytes)
+    fn copy(to: &mut [Self], bytes: &[u8]) {
+        each(bytes, to, Self::from_le_bytes);
     }
     fn finite(self) -> bool {
         self.is_finite()
@@ -99,11 +100,11 @@ impl Kept for f16 {
 
 impl Kept for bf16 {
     const FLOAT: Float = Float::Bf16;
-    fn from_f32(to: &mut [Self], values: &[f32]) {
+    fn round(to: &mut [Self], values: &[f32]) {
         to.convert_from_f32_slice(values);
     }
-    fn from_same(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self::from_le_bytes)
+    fn copy(to: &mut [Self], bytes: &[u8]) {
+        each(bytes, to, Self::from_le_bytes);
     }
     fn finite(self) -> bool {
         self.is_finite()
@@ -117,13 +118,11 @@ fn read<T: Kept>(bytes: &[u8], from: Float, shape: &Shape, device: &Device) -> R
         .zip(bytes.par_chunks(CHUNK * from.bytes()))
         .map(|(to, bytes)| {
             if from == T::FLOAT {
-                for (to, bytes) in to.iter_mut().zip(bytes.chunks_exact(from.bytes())) {
-                    *to = T::from_same(bytes).unwrap_or_default();
-                }
+                T::copy(to, bytes);
             } else {
                 let mut wide = vec![0f32; to.len()];
                 widen(bytes, from, &mut wide);
-                T::from_f32(to, &wide);
+                T::round(to, &wide);
             }
             to.iter().filter(|value| !value.finite()).count()
         })
