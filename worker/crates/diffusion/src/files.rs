@@ -258,10 +258,11 @@ pub(crate) fn read_small(path: &Path) -> Result<Option<Cow<'static, [u8]>>> {
 }
 
 fn io_error(path: &Path, error: &std::io::Error) -> Error {
-    Error::new(
-        ErrorKind::Io,
-        format!("{}: cannot be read: {error}", path.display()),
-    )
+    let name = path.display();
+    if error.kind() == std::io::ErrorKind::NotFound {
+        return Error::missing(&name.to_string(), "there is no such file");
+    }
+    Error::new(ErrorKind::Io, format!("{name}: cannot be read: {error}"))
 }
 
 /// A weights file's bytes.

@@ -360,9 +360,6 @@ fn the_real_models_are_recognised_and_configured_from_their_shapes() {
                 );
             }
         }
-        if name == "sd1-inpainting" {
-            continue;
-        }
         let description = Pipeline::describe(&files).unwrap();
         assert_eq!(description.family, family);
         assert_eq!((description.width, description.height), (side, side));

@@ -1,6 +1,6 @@
 //! One safetensors file: its header read and checked, its bytes mapped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use safetensors::SafeTensors;
@@ -18,6 +18,8 @@ const LENGTH_BYTES: usize = 8;
 #[derive(Debug, Clone)]
 pub(crate) struct Header {
     pub(crate) tensors: BTreeMap<String, TensorInfo>,
+    /// What the writer said besides, by name.
+    pub(crate) texts: HashMap<String, String>,
     /// Where the tensors' offsets count from.
     pub(crate) data_start: usize,
 }
@@ -46,6 +48,7 @@ impl Header {
         }
         Ok(Self {
             tensors,
+            texts: metadata.metadata().clone().unwrap_or_default(),
             data_start: LENGTH_BYTES + header_bytes,
         })
     }
