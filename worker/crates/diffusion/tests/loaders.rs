@@ -43,7 +43,7 @@ fn draw(pipeline: &Pipeline) -> (Vec<u8>, Tensor) {
         .draw(&params, &mut |report| {
             match report {
                 Report::Step { preview, .. } => last = Some(preview.latents().clone()),
-                Report::Image { image, .. } => pixels = image.pixels,
+                Report::Image { image, .. } => pixels = image.into_pixels(),
                 _ => {}
             }
             ControlFlow::Continue(())

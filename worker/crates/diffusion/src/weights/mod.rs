@@ -8,6 +8,7 @@ mod convert;
 mod file;
 mod find;
 mod parameter;
+mod survey;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -23,6 +24,8 @@ use convert::convert;
 pub(crate) use file::{Header, TensorFile, enumerate};
 pub(crate) use find::{ComponentFiles, PICKLE, Place, find};
 pub(crate) use parameter::{Parameter, Parameters};
+pub use survey::WeightsSurvey;
+pub(crate) use survey::survey;
 
 /// Loads the components of one model: their files, where the weights go, and in which precision.
 pub(crate) struct Loader<'a> {
