@@ -10,7 +10,6 @@ from pathlib import Path
 
 import export
 import latents
-from vocabulary import OBJECTS
 
 
 def percent(value: float | None) -> str:
@@ -118,7 +117,8 @@ def write(work: Path, out: Path, shards: int) -> None:
     log = json.loads((work / "checkpoints" / "log.json").read_text())
     codec = json.loads((work / "autoencoder.json").read_text())
     text = card.read_text("utf-8")
-    text = fill(text, "SIZE", f"{export.size_of(out):,} bytes in all, {len(OBJECTS)} objects.")
+    objects = json.loads((out / "vocabulary.json").read_text("utf-8"))["objects"]
+    text = fill(text, "SIZE", f"{export.size_of(out):,} bytes in all, {len(objects)} objects.")
     text = fill(text, "FIGURES", figures(report))
     text = fill(text, "EDITING", editing(report))
     text = fill(text, "RUN", run_facts(log, shards))
