@@ -9,6 +9,7 @@ use crate::{
     positions::Positions,
     record::{StoredJob, to_bytes},
     shutdown::Shutdown,
+    tokenizers::Tokenizers,
     watchers::Watchers,
 };
 use scumble_jobs::{Cancellation, Error, JobRecord, JobStore, NewJob};
@@ -26,6 +27,8 @@ pub struct AppState {
     pub store: Arc<dyn JobStore>,
     /// What can draw.
     pub catalog: Arc<Catalog>,
+    /// What counts prompts.
+    pub tokenizers: Tokenizers,
     /// Whether the engine draws.
     pub engine: watch::Receiver<EngineStatus>,
     /// How long jobs take.

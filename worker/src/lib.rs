@@ -24,5 +24,6 @@ pub mod routes;
 pub mod server;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tokenizers;
 pub mod ui;
 pub mod watchers;

@@ -32,6 +32,8 @@ pub const PRUNE_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// Models whose weights are in memory at once, unless `--models-loaded-max` says otherwise.
 pub const MODELS_LOADED_MAX: usize = 2;
+/// Tokenizers in memory at once, besides those of the loaded models; one of Stable Diffusion's takes some megabytes.
+pub const TOKENIZERS_LOADED_MAX: usize = 4;
 /// Reports of the engine's thread that wait to be logged; a preview that finds no room is dropped.
 pub const ENGINE_REPORTS_MAX: usize = 64;
 /// Reports logged in one transaction.

@@ -6,8 +6,8 @@ use crate::{
 };
 use scumble_diffusion::SchedulerKind;
 use scumble_protocol::{
-    BatchSize, Dimension, ErrorCode, ErrorObject, GuidanceScale, JobRequest, ModelVocabulary,
-    NormalizedRequest, SchedulerName, Seed, Steps, Task,
+    BatchSize, Dimension, ErrorCode, ErrorObject, GuidanceScale, JobRequest, ModelId,
+    ModelVocabulary, NormalizedRequest, SchedulerName, Seed, Steps, Task,
     limits::{BATCH_IMAGES_MAX, JSON_SAFE_INTEGER_MAX},
 };
 
@@ -19,13 +19,7 @@ const WORDS_NAMED_MAX: usize = 8;
 /// # Errors
 /// Names the field at fault: an unknown model or scheduler, or a size that the model cannot draw.
 pub fn normalize(request: JobRequest, catalog: &Catalog) -> Result<StoredJob, ErrorObject> {
-    let model = match &request.model {
-        None => catalog.default_model(),
-        Some(id) => catalog.get(id).ok_or_else(|| {
-            let message = format!("model must be one of {}, got {id}", catalog.ids());
-            ErrorObject::new(ErrorCode::ModelNotFound, message).with_param("model")
-        })?,
-    };
+    let model = model(request.model.as_ref(), catalog)?;
     let description = &model.description;
     let prompt_words = model
         .vocabulary
@@ -67,6 +61,23 @@ pub fn normalize(request: JobRequest, catalog: &Catalog) -> Result<StoredJob, Er
     Ok(StoredJob {
         request,
         warnings: prompt_words.into_iter().collect(),
+    })
+}
+
+/// The model of this id, the default one if none is named.
+///
+/// # Errors
+/// If there is none of this id.
+pub fn model<'a>(
+    id: Option<&ModelId>,
+    catalog: &'a Catalog,
+) -> Result<&'a CatalogModel, ErrorObject> {
+    let Some(id) = id else {
+        return Ok(catalog.default_model());
+    };
+    catalog.get(id).ok_or_else(|| {
+        let message = format!("model must be one of {}, got {id}", catalog.ids());
+        ErrorObject::new(ErrorCode::ModelNotFound, message).with_param("model")
     })
 }
 

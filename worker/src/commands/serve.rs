@@ -16,6 +16,7 @@ use crate::{
     server::{ConnectionLimits, Listener},
     shutdown::Shutdown,
     telemetry,
+    tokenizers::Tokenizers,
     watchers::Watchers,
 };
 use scumble_jobs::{
@@ -103,6 +104,7 @@ impl Running {
         let app = Arc::new(AppState {
             store: Arc::clone(&store) as Arc<dyn JobStore>,
             catalog,
+            tokenizers: Tokenizers::default(),
             engine: engine.status(),
             estimator,
             positions,

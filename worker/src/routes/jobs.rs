@@ -273,23 +273,31 @@ impl FromRequest<App> for JobBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
-        if !is_json(request.headers()) {
-            return Err(ApiError::new(
-                ErrorCode::UnsupportedMediaType,
-                "Content-Type must be application/json",
-            ));
-        }
-        let bytes = tokio::time::timeout(app.body_read_timeout, read(request.into_body()))
-            .await
-            .map_err(|_| {
-                let message = format!(
-                    "the body must arrive within {} s",
-                    app.body_read_timeout.as_secs()
-                );
-                ApiError::new(ErrorCode::RequestTimeout, message)
-            })??;
+        let bytes = receive_json(request, app).await?;
         Ok(Self(JobRequest::from_json(&bytes)?))
     }
+}
+
+/// A JSON body as it came.
+///
+/// # Errors
+/// 408 if it takes too long to arrive, 413, 415.
+pub(super) async fn receive_json(request: Request, app: &App) -> Result<Bytes, ApiError> {
+    if !is_json(request.headers()) {
+        return Err(ApiError::new(
+            ErrorCode::UnsupportedMediaType,
+            "Content-Type must be application/json",
+        ));
+    }
+    tokio::time::timeout(app.body_read_timeout, read(request.into_body()))
+        .await
+        .map_err(|_| {
+            let message = format!(
+                "the body must arrive within {} s",
+                app.body_read_timeout.as_secs()
+            );
+            ApiError::new(ErrorCode::RequestTimeout, message)
+        })?
 }
 
 /// Reads what is too large to its end as well, within reason: a client that is still sending would otherwise see a

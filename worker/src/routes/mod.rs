@@ -5,6 +5,7 @@ pub mod health;
 pub mod images;
 pub mod jobs;
 pub mod models;
+pub mod tokenize;
 pub mod ui;
 
 use crate::error::ApiError;

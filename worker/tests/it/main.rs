@@ -14,3 +14,4 @@ mod input;
 mod stop;
 mod stream;
 mod support;
+mod tokenize;

@@ -11,6 +11,7 @@ pub mod limits;
 mod model;
 mod request;
 pub mod sse;
+mod tokenize;
 mod values;
 
 pub use error::{ErrorBody, ErrorCode, ErrorObject, ErrorType};
@@ -24,6 +25,7 @@ pub use request::{
     InvalidRequest, JobRequest, NormalizedRequest, OutputFormat, Preview, PreviewFormat,
     ResponseFormat, Task,
 };
+pub use tokenize::{TokenCount, TokenizeRequest};
 pub use values::{
     BatchSize, Dimension, GuidanceScale, JobId, ModelId, NegativePrompt, PreviewInterval, Prompt,
     SchedulerName, Seed, Steps, ValueError,

@@ -4,7 +4,7 @@ use crate::{
     BatchSize, Dimension, ErrorCode, ErrorObject, GuidanceScale, ModelId, NegativePrompt,
     PreviewInterval, Prompt, SchedulerName, Seed, Steps,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// What kind of drawing a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -192,14 +192,19 @@ impl JobRequest {
     /// # Errors
     /// Names the first field at fault in `param`, with its bound and the value.
     pub fn from_json(body: &[u8]) -> Result<Self, InvalidRequest> {
-        let mut deserializer = serde_json::Deserializer::from_slice(body);
-        let request = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-            let path = error.path().to_string();
-            invalid(&path, error.into_inner())
-        })?;
-        deserializer.end().map_err(|error| invalid(".", error))?;
-        Ok(request)
+        parse(body)
     }
+}
+
+/// Parses a body. Errors name the first field at fault.
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, InvalidRequest> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let request = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        invalid(&path, error.into_inner())
+    })?;
+    deserializer.end().map_err(|error| invalid(".", error))?;
+    Ok(request)
 }
 
 fn invalid(path: &str, error: serde_json::Error) -> InvalidRequest {
