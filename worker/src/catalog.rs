@@ -156,7 +156,7 @@ impl Catalog {
             owned_by: "scumble".to_owned(),
             family: description.family.to_string(),
             loaded: model.is_loaded(),
-            tasks: vec![Task::TextToImage],
+            tasks: vec![Task::TextToImage, Task::ImageToImage, Task::Inpaint],
             defaults: ModelDefaults {
                 width: pixels(description.width),
                 height: pixels(description.height),

@@ -1,13 +1,15 @@
 //! How long a prompt is.
 
-use super::jobs::receive_json;
+use super::body::{media_type, receive, unsupported};
 use crate::{app::App, error::ApiError, normalize};
 use axum::{
     Json,
     extract::{FromRequest, Request, State},
 };
 use scumble_diffusion::ErrorKind;
-use scumble_protocol::{ErrorCode, ErrorObject, TokenCount, TokenizeRequest};
+use scumble_protocol::{
+    ErrorCode, ErrorObject, TokenCount, TokenizeRequest, limits::JOB_TEXT_BYTES_MAX,
+};
 use tokio::task::spawn_blocking;
 
 /// `POST /v1/tokenize`: how many tokens a prompt takes and in which chunks the model reads it.
@@ -60,7 +62,10 @@ impl FromRequest<App> for TokenizeBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
-        let bytes = receive_json(request, app).await?;
-        Ok(Self(TokenizeRequest::from_json(&bytes)?))
+        if media_type(request.headers()) != "application/json" {
+            return Err(unsupported("Content-Type must be application/json"));
+        }
+        let received = receive(app, request.into_body(), JOB_TEXT_BYTES_MAX).await?;
+        Ok(Self(TokenizeRequest::from_json(&received.bytes)?))
     }
 }

@@ -57,7 +57,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     })?;
     println!("drawn in {:.2} s", started.elapsed().as_secs_f64());
     let image = drawn.ok_or("no image came")?;
-    let (width, height) = (u32::try_from(image.width)?, u32::try_from(image.height)?);
-    image::save_buffer(output, &image.pixels, width, height, image::ColorType::Rgb8)?;
+    let (width, height) = (
+        u32::try_from(image.width())?,
+        u32::try_from(image.height())?,
+    );
+    image::save_buffer(
+        output,
+        image.pixels(),
+        width,
+        height,
+        image::ColorType::Rgb8,
+    )?;
     Ok(())
 }

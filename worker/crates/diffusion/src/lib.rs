@@ -9,7 +9,7 @@ mod config;
 mod device;
 mod error;
 mod files;
-mod image;
+pub mod image;
 mod ops;
 mod pipeline;
 mod rng;
@@ -23,7 +23,7 @@ pub use candle_core::{Device, Tensor};
 pub use device::{DeviceChoice, LoadOptions, Precision, device_name};
 pub use error::{Error, ErrorKind};
 pub use files::ModelFiles;
-pub use image::{GrayImage, RgbImage};
+pub use image::{Edges, GrayImage, RgbImage, extend, split_alpha};
 pub use pipeline::{
     DrawParams, Family, Inpaint, InpaintFill, ModelDescription, Pipeline, Preview, PromptEmbedding,
     PromptTokenizer, Report, Start, TokenCount, steps_run,

@@ -71,8 +71,8 @@ fn the_prompt_the_negative_prompt_and_guidance_change_the_image() {
         let params = tiny_params(SchedulerKind::Ddim);
         let draw = |params: DrawParams| images(&pipeline, &params).remove(0).1;
         let base = draw(params.clone());
-        assert_eq!((base.width, base.height), (32, 32));
-        assert_eq!(base.pixels.len(), 32 * 32 * 3);
+        assert_eq!((base.width(), base.height()), (32, 32));
+        assert_eq!(base.pixels().len(), 32 * 32 * 3);
         assert_eq!(
             base,
             draw(params.clone()),
@@ -155,10 +155,10 @@ fn previews_have_the_images_size_and_come_to_look_like_it() {
         assert!(
             previews
                 .iter()
-                .all(|preview| (preview.width, preview.height) == (32, 32))
+                .all(|preview| (preview.width(), preview.height()) == (32, 32))
         );
         assert_ne!(previews[0], previews[5]);
-        assert_eq!(previews[5].pixels.len(), image.pixels.len());
+        assert_eq!(previews[5].pixels().len(), image.pixels().len());
     }
 }
 

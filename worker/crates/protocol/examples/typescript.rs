@@ -2,7 +2,8 @@
 //! nothing else should.
 
 use scumble_protocol::{
-    ErrorBody, Job, JobEvent, JobRequest, ModelList, SchedulerList, TokenCount, TokenizeRequest,
+    ErrorBody, Job, JobEvent, JobRequest, ModelList, PngInfo, PngInfoRequest, SchedulerList,
+    TokenCount, TokenizeRequest, Upload,
 };
 use std::{env, process::ExitCode};
 use ts_rs::{Config, ExportError, TS};
@@ -30,5 +31,8 @@ fn export(config: &Config) -> Result<(), ExportError> {
     ModelList::export_all(config)?;
     SchedulerList::export_all(config)?;
     TokenizeRequest::export_all(config)?;
-    TokenCount::export_all(config)
+    TokenCount::export_all(config)?;
+    Upload::export_all(config)?;
+    PngInfoRequest::export_all(config)?;
+    PngInfo::export_all(config)
 }

@@ -6,7 +6,7 @@
     python make.py --prompts                            # only prompts/, of the models there
     python make.py --schedulers                         # only schedulers.json and sd1-schedulers.*, of the models there
 
-Needs torch, diffusers, transformers, safetensors, scipy and torchsde; their versions are written into every manifest. Everything is
+Needs torch, diffusers, transformers, safetensors, scipy, torchsde and opencv-python-headless; their versions are written into every manifest. Everything is
 fixed by seeds, in float32, on one thread.
 """
 
@@ -40,6 +40,7 @@ from diffusers import (
     UNet2DConditionModel,
     UniPCMultistepScheduler,
 )
+from images import golden_images
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -588,6 +589,7 @@ def main():
     if options.schedulers:
         golden_later("sd1", (options.out / "sd1").resolve(), options.out.resolve())
         return
+    golden_images(options.out / "images")
     for name, make in {"sd1": make_sd1, "sd2": make_sd2, "sdxl": make_sdxl}.items():
         folder = options.out / name
         shutil.rmtree(folder, ignore_errors=True)
