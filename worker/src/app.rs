@@ -6,6 +6,7 @@ use crate::{
     engine::EngineStatus,
     estimate::Estimator,
     inputs::Inputs,
+    loras::LoraShelf,
     origin::OriginPolicy,
     positions::Positions,
     record::{StoredJob, to_bytes},
@@ -28,6 +29,8 @@ pub struct AppState {
     pub store: Arc<dyn JobStore>,
     /// What can draw.
     pub catalog: Arc<Catalog>,
+    /// What jobs may add to a model.
+    pub loras: Arc<LoraShelf>,
     /// What counts prompts.
     pub tokenizers: Tokenizers,
     /// Whether the engine draws.

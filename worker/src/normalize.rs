@@ -5,18 +5,22 @@ mod edit;
 use crate::{
     catalog::{Catalog, CatalogModel, scheduler_list, scheduler_name},
     inputs::{Input, Inputs},
+    loras::LoraShelf,
+    metadata::take_loras,
     record::StoredJob,
 };
 use edit::Edit;
 use scumble_diffusion::SchedulerKind;
 use scumble_protocol::{
     BatchSize, ClipSkip, Dimension, ErrorCode, ErrorObject, GuidanceScale, JobRequest, LoraChoice,
-    ModelId, ModelVocabulary, NormalizedRequest, SchedulerName, Seed, Steps,
-    limits::{BATCH_IMAGES_MAX, JSON_SAFE_INTEGER_MAX},
+    ModelId, ModelVocabulary, NormalizedRequest, Prompt, SchedulerName, Seed, Steps,
+    limits::{BATCH_IMAGES_MAX, JSON_SAFE_INTEGER_MAX, LORA_SCALE_MAX, LORA_SCALE_MIN, LORAS_MAX},
 };
 
 /// Words of the vocabulary that a warning names.
 const WORDS_NAMED_MAX: usize = 8;
+/// Characters of a LoRA's tag in a prompt that an error shows.
+const LORA_TAG_CHARS_SHOWN_MAX: usize = 80;
 
 /// What will be drawn for `request` and its images, with what a person should know about it.
 ///
@@ -27,6 +31,7 @@ pub fn normalize(
     request: JobRequest,
     inputs: &Inputs,
     catalog: &Catalog,
+    shelf: &LoraShelf,
 ) -> Result<StoredJob, ErrorObject> {
     let model = model(request.model.as_ref(), catalog)?;
     let description = &model.description;
@@ -41,6 +46,7 @@ pub fn normalize(
             .and_then(|steps| Steps::new(steps).ok())
             .ok_or_else(|| default_out_of_bounds("steps", model))?,
     };
+    let (prompt, loras) = chosen_loras(&request, model, shelf)?;
     let edit = Edit::of(&request, inputs, steps, model)?;
     let mut warnings: Vec<String> = prompt_words.into_iter().collect();
     warnings.extend(edit.warnings);
@@ -64,7 +70,7 @@ pub fn normalize(
             None => model.scheduler.clone(),
         },
         model: model.id.clone(),
-        prompt: request.prompt,
+        prompt,
         negative_prompt: request.negative_prompt.unwrap_or_default(),
         init_image: inputs.init_image.as_ref().map(Input::to_wire),
         strength: edit.strength,
@@ -77,7 +83,7 @@ pub fn normalize(
         outpaint: request.outpaint,
         clip_skip: clip_skip(request.clip_skip, model)?,
         guidance_rescale: request.guidance_rescale.unwrap_or_default(),
-        loras: loras(request.loras.unwrap_or_default())?,
+        loras,
         preview: request.preview,
         output_format: request.output_format.unwrap_or_default(),
         response_format: request.response_format.unwrap_or_default(),
@@ -87,17 +93,69 @@ pub fn normalize(
     Ok(StoredJob { request, warnings })
 }
 
-/// None is known yet to any worker.
-fn loras(wanted: Vec<LoraChoice>) -> Result<Vec<LoraChoice>, ErrorObject> {
-    match wanted.first() {
-        None => Ok(wanted),
-        Some(lora) => {
+/// The prompt without the LoRAs that it names as A1111's prompts do, and those with the request's own before them.
+fn chosen_loras(
+    request: &JobRequest,
+    model: &CatalogModel,
+    shelf: &LoraShelf,
+) -> Result<(Prompt, Vec<LoraChoice>), ErrorObject> {
+    let invalid = |field: &str, message: String| {
+        ErrorObject::new(ErrorCode::InvalidValue, message).with_param(field)
+    };
+    let (text, named) = take_loras(request.prompt.as_str());
+    if let Some((_, tag)) = text.split_once("<lora:") {
+        let tag: String = tag.chars().take(LORA_TAG_CHARS_SHOWN_MAX).collect();
+        let message = format!(
+            "a LoRA in the prompt must be <lora:NAME> or <lora:NAME:SCALE> with a scale within {LORA_SCALE_MIN}..={LORA_SCALE_MAX}, got <lora:{tag}"
+        );
+        return Err(invalid("prompt", message));
+    }
+    let prompt = if named.is_empty() {
+        request.prompt.clone()
+    } else {
+        Prompt::new(text)
+            .map_err(|error| invalid("prompt", format!("the prompt without its LoRAs {error}")))?
+    };
+    let mut loras = request.loras.clone().unwrap_or_default();
+    for (index, lora) in loras.iter().enumerate() {
+        check_lora(&format!("loras[{index}].name"), lora, model, shelf)?;
+    }
+    for lora in &named {
+        check_lora("prompt", lora, model, shelf)?;
+    }
+    loras.extend(named);
+    if loras.len() > LORAS_MAX {
+        let message = format!(
+            "loras must be at most {LORAS_MAX} LoRAs with those in the prompt, got {}",
+            loras.len()
+        );
+        return Err(invalid("loras", message));
+    }
+    Ok((prompt, loras))
+}
+
+/// Errors if there is no such LoRA, or if its file says that it was made for models of another family.
+fn check_lora(
+    field: &str,
+    lora: &LoraChoice,
+    model: &CatalogModel,
+    shelf: &LoraShelf,
+) -> Result<(), ErrorObject> {
+    let Some(shelved) = shelf.get(&lora.name) else {
+        let names = shelf.names();
+        let message = format!("{field} must name one of {names}, got {}", lora.name);
+        return Err(ErrorObject::new(ErrorCode::LoraNotFound, message).with_param(field));
+    };
+    let family = model.description.family;
+    match &shelved.description.base {
+        Some(base) if shelved.description.family != Some(family) => {
             let message = format!(
-                "loras[0].name must be a LoRA of this worker, which has none, got {}",
-                lora.name
+                "{field} must name a LoRA for models of the family {family}, as {} is; {} is for {base}",
+                model.id, lora.name
             );
-            Err(ErrorObject::new(ErrorCode::LoraNotFound, message).with_param("loras[0].name"))
+            Err(ErrorObject::new(ErrorCode::InvalidValue, message).with_param(field))
         }
+        _ => Ok(()),
     }
 }
 
@@ -204,14 +262,21 @@ fn unknown_words(
     if objects.is_empty() || mentions_any(prompt, objects) {
         return None;
     }
+    // From all over the list: it is sorted by subject.
+    let apart = (objects.len() / WORDS_NAMED_MAX).max(1);
     let named: Vec<&str> = objects
         .iter()
+        .step_by(apart)
         .take(WORDS_NAMED_MAX)
         .map(String::as_str)
         .collect();
+    let example = match model.description.examples.first() {
+        Some(example) => format!("; try {example:?}"),
+        None => String::new(),
+    };
     Some(format!(
-        "the prompt has none of the {} things that {} can draw well; try one of {}, … (/v1/models/{} lists them all)",
-        objects.len(),
+        "the prompt has none of the things that {} has learned to draw, so it will guess; it knows {} and more \
+         (/v1/models/{} lists them){example}",
         model.id,
         named.join(", "),
         model.id,
@@ -242,6 +307,7 @@ fn mentions_any(text: &str, phrases: &[String]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::{ModelPlaces, ModelSearch};
 
     #[test]
     fn phrases_are_found_as_whole_words_only() {
@@ -251,6 +317,27 @@ mod tests {
         }
         for prompt in ["catalog", "red and apple", "", "bobcat"] {
             assert!(!mentions_any(prompt, &phrases), "{prompt}");
+        }
+    }
+
+    #[test]
+    fn a_prompt_of_unlearned_words_gets_a_note_with_an_example_and_examples_get_none() {
+        let places = ModelPlaces {
+            folder: None,
+            cache: None,
+        };
+        let search = ModelSearch {
+            sources: &[],
+            places: &places,
+        };
+        let catalog = Catalog::open(&search).expect("the embedded model");
+        let model = catalog.default_model();
+        let vocabulary = model.vocabulary.as_ref().expect("its words");
+        let note = unknown_words("quarterly earnings", model, vocabulary).expect("a note");
+        let examples = &model.description.examples;
+        assert!(note.contains(&format!("{:?}", examples[0])), "{note}");
+        for example in examples {
+            assert_eq!(unknown_words(example, model, vocabulary), None, "{example}");
         }
     }
 

@@ -84,6 +84,10 @@ impl Running {
                 .map(tracing::field::display);
             tracing::warn!(model = %model.id, path, reason = model.reason, "a model cannot be used");
         }
+        let loras = Arc::new(
+            args.loras
+                .shelf(args.models.places.places()?.folder.as_deref())?,
+        );
         let listener = Listener::bind(args.address()).await?;
         let store = Arc::new(open_store(&args)?);
         let shutdown = Shutdown::default();
@@ -92,6 +96,7 @@ impl Running {
         let positions = Arc::new(Positions::default());
         let engine = Engine::start(EngineOptions {
             catalog: Arc::clone(&catalog),
+            loras: Arc::clone(&loras),
             store: Arc::clone(&store) as Arc<dyn JobStore>,
             estimator: Arc::clone(&estimator),
             positions: Arc::clone(&positions),
@@ -111,6 +116,7 @@ impl Running {
         let app = Arc::new(AppState {
             store: Arc::clone(&store) as Arc<dyn JobStore>,
             catalog,
+            loras,
             tokenizers: Tokenizers::default(),
             engine: engine.status(),
             estimator,
