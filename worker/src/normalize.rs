@@ -303,6 +303,7 @@ mod tests {
         };
         let search = ModelSearch {
             sources: &[],
+            vae: None,
             places: &places,
         };
         let catalog = Catalog::open(&search).expect("the embedded model");
