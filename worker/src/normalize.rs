@@ -303,6 +303,7 @@ mod tests {
         };
         let search = ModelSearch {
             sources: &[],
+            vae: None,
             places: &places,
         };
         let catalog = Catalog::open(&search).expect("the embedded model");
@@ -310,7 +311,8 @@ mod tests {
         let vocabulary = model.vocabulary.as_ref().expect("its words");
         let note = unknown_words("quarterly earnings", model, vocabulary).expect("a note");
         let examples = &model.description.examples;
-        assert!(note.contains(&format!("{:?}", examples[0])), "{note}");
+        let first = examples.first().expect("an example");
+        assert!(note.contains(&format!("{first:?}")), "{note}");
         for example in examples {
             assert_eq!(unknown_words(example, model, vocabulary), None, "{example}");
         }
