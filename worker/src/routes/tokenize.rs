@@ -1,7 +1,7 @@
 //! How long a prompt is.
 
 use super::body::{media_type, receive, unsupported};
-use crate::{app::App, error::ApiError, normalize};
+use crate::{app::App, error::ApiError, metadata::take_loras, normalize};
 use axum::{
     Json,
     extract::{FromRequest, Request, State},
@@ -30,10 +30,12 @@ pub async fn count(
 
 fn counted(app: &App, request: &TokenizeRequest) -> Result<TokenCount, ErrorObject> {
     let model = normalize::model(request.model.as_ref(), &app.catalog)?;
+    // LoRAs named in a prompt are taken out of it before it is drawn.
+    let (text, _) = take_loras(request.prompt.as_str());
     let count = app
         .tokenizers
         .get(model)
-        .and_then(|tokenizer| tokenizer.tokenize(request.prompt.as_str()))
+        .and_then(|tokenizer| tokenizer.tokenize(&text))
         .map_err(|error| match error.kind() {
             ErrorKind::InvalidPrompt => {
                 ErrorObject::new(ErrorCode::InvalidValue, error.to_string()).with_param("prompt")

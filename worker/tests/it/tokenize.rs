@@ -33,6 +33,8 @@ async fn a_prompt_is_counted_as_the_model_reads_it() {
     assert_eq!(count(&server, "").await.chunks, [0]);
     let weighted = "a ((red)) (apple:1.3) on a [blue] background";
     assert_eq!(count(&server, weighted).await.chunks, [7]);
+    let with_lora = format!("{PROMPT} <lora:glow:0.5>");
+    assert_eq!(count(&server, &with_lora).await.chunks, [7]);
     assert_eq!(count(&server, "a fox BREAK a cat").await.chunks, [2, 2]);
     let long = count(&server, &[PROMPT; 7].join(" ")).await;
     assert_eq!((long.tokens, long.chunks), (49, vec![22, 22, 5]));
