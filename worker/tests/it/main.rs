@@ -8,9 +8,12 @@
 
 mod cli;
 mod doors;
+mod edits;
 mod faults;
 mod images;
 mod input;
+mod metadata;
 mod stop;
 mod stream;
 mod support;
+mod uploads;
