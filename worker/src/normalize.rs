@@ -10,7 +10,7 @@ use crate::{
 use edit::Edit;
 use scumble_diffusion::SchedulerKind;
 use scumble_protocol::{
-    BatchSize, Dimension, ErrorCode, ErrorObject, GuidanceScale, JobRequest, LoraChoice,
+    BatchSize, ClipSkip, Dimension, ErrorCode, ErrorObject, GuidanceScale, JobRequest, LoraChoice,
     ModelVocabulary, NormalizedRequest, SchedulerName, Seed, Steps,
     limits::{BATCH_IMAGES_MAX, JSON_SAFE_INTEGER_MAX},
 };
@@ -81,7 +81,7 @@ pub fn normalize(
         only_masked_padding: edit.only_masked_padding,
         inpaint_fill: edit.inpaint_fill,
         outpaint: request.outpaint,
-        clip_skip: request.clip_skip.unwrap_or_default(),
+        clip_skip: clip_skip(request.clip_skip, model)?,
         guidance_rescale: request.guidance_rescale.unwrap_or_default(),
         loras: loras(request.loras.unwrap_or_default())?,
         preview: request.preview,
@@ -91,6 +91,19 @@ pub fn normalize(
         cancel_on_disconnect: request.cancel_on_disconnect.unwrap_or(false),
     };
     Ok(StoredJob { request, warnings })
+}
+
+fn clip_skip(wanted: Option<ClipSkip>, model: &CatalogModel) -> Result<ClipSkip, ErrorObject> {
+    let layers = wanted.unwrap_or_default();
+    let layers_max = u32::try_from(model.description.clip_skip_max).unwrap_or(u32::MAX);
+    if layers.get() <= layers_max {
+        return Ok(layers);
+    }
+    let message = format!(
+        "clip_skip must be 0..={layers_max} for model {}, got {layers}",
+        model.id
+    );
+    Err(ErrorObject::new(ErrorCode::InvalidValue, message).with_param("clip_skip"))
 }
 
 /// None is known yet to any worker.

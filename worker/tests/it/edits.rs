@@ -383,6 +383,12 @@ async fn fields_that_do_not_go_together_are_refused_and_the_field_is_named() {
             "multiple of 8",
         ),
         (
+            json!({"clip_skip": 32}),
+            "invalid_value",
+            "clip_skip",
+            "for model pocket, got 32",
+        ),
+        (
             json!({"loras": [{"name": "ink"}]}),
             "lora_not_found",
             "loras[0].name",

@@ -13,6 +13,7 @@ mod faults;
 mod images;
 mod input;
 mod metadata;
+mod mutants;
 mod stop;
 mod stream;
 mod support;
