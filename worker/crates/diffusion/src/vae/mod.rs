@@ -109,9 +109,35 @@ impl Vae {
     /// The way back, without noise: the mode of the distribution where the autoencoder gives one.
     pub(crate) fn encode(&self, images: &Tensor) -> Result<Tensor> {
         let latents = match &self.model {
-            Model::Kl(model) => model.encode(images)?,
+            Model::Kl(model) => model.encode(images)?.0,
             Model::Tiny(model) => model.encode(images)?,
         };
+        self.scaled(&latents)
+    }
+
+    /// The way back with noise: a sample of the distribution. Asks `draw_noise` once, unless the autoencoder gives
+    /// latents outright.
+    pub(crate) fn encode_sample(
+        &self,
+        images: &Tensor,
+        draw_noise: &mut dyn FnMut() -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let latents = match &self.model {
+            Model::Kl(model) => {
+                let (mean, deviation) = model.encode(images)?;
+                (mean + (deviation * draw_noise()?)?)?
+            }
+            Model::Tiny(model) => model.encode(images)?,
+        };
+        self.scaled(&latents)
+    }
+
+    /// Whether encoding draws noise.
+    pub(crate) fn samples(&self) -> bool {
+        matches!(self.model, Model::Kl(_))
+    }
+
+    fn scaled(&self, latents: &Tensor) -> Result<Tensor> {
         Ok(((latents - self.shift_factor)? * self.scaling_factor)?)
     }
 
