@@ -4,25 +4,28 @@ use crate::edits::{file, picture, png};
 use image::ImageFormat;
 use proptest::prelude::*;
 use scumble_diffusion::RgbImage;
-use scumble_protocol::{JobRequest, OutputFormat, Seed};
+use scumble_protocol::{NormalizedRequest, OutputFormat, Seed};
 use scumble_worker::{
-    catalog::Catalog,
     decode::Picture,
     encode::encode_image,
-    inputs::Inputs,
     metadata::{self, PictureMetadata},
-    normalize::normalize,
 };
+use serde_json::json;
 use std::sync::LazyLock;
+
+fn request(prompt: &str, negative_prompt: &str) -> NormalizedRequest {
+    serde_json::from_value(json!({
+        "task": "text_to_image", "model": "pocket", "prompt": prompt, "negative_prompt": negative_prompt,
+        "width": 128, "height": 128, "steps": 3, "guidance_scale": 7.5, "seed": 1, "n": 1,
+        "scheduler": "euler", "output_format": "png", "response_format": "url",
+        "cancel_on_disconnect": false,
+    }))
+    .expect("a request")
+}
 
 /// Sound files of every format, ours with what they say and others.
 static FILES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
-    let body = br#"{"prompt": "a fox, with: a comma", "negative_prompt": "blurry", "steps": 3}"#;
-    let request = JobRequest::from_json(body).expect("request");
-    let catalog = Catalog::open(&[]).expect("the embedded model");
-    let request = normalize(request, &Inputs::default(), &catalog)
-        .expect("a request")
-        .request;
+    let request = request("a fox, with: a comma", "blurry");
     let metadata = PictureMetadata::of(&request, Seed(7));
     let small = RgbImage::filled(9, 7, [1, 2, 3]).expect("image");
     let mut files: Vec<Vec<u8>> = [OutputFormat::Png, OutputFormat::Jpeg, OutputFormat::Webp]
@@ -75,10 +78,7 @@ proptest! {
         format in prop::sample::select(vec![OutputFormat::Png, OutputFormat::Jpeg, OutputFormat::Webp]),
     ) {
         prop_assume!(!prompt.trim().is_empty());
-        let body = serde_json::json!({"prompt": prompt, "negative_prompt": negative_prompt, "steps": 3});
-        let request = JobRequest::from_json(body.to_string().as_bytes()).expect("request");
-        let catalog = Catalog::open(&[]).expect("the embedded model");
-        let request = normalize(request, &Inputs::default(), &catalog).expect("a request").request;
+        let request = request(&prompt, &negative_prompt);
         let metadata = PictureMetadata::of(&request, Seed(7)).expect("something to say");
         let small = RgbImage::filled(2, 2, [1, 2, 3]).expect("image");
         let bytes = encode_image(&small, format, Some(&metadata)).expect("encodes");
