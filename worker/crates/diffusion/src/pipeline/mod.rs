@@ -20,7 +20,7 @@ use crate::schedulers::SchedulerConfig;
 use crate::text::{ClipTextEncoder, Tokenizer};
 use crate::unet::Unet;
 use crate::vae::Vae;
-use crate::weights::{Loader, Parameters};
+use crate::weights::{Loader, Parameters, WeightsSurvey, survey};
 
 pub use describe::{Family, ModelDescription};
 pub use draw::Report;
@@ -71,6 +71,20 @@ impl Pipeline {
     /// Errors if a config is missing, malformed, or asks for something that is not implemented.
     pub fn describe(files: &ModelFiles) -> Result<ModelDescription> {
         Parts::read(files)?.describe(files)
+    }
+
+    /// What a model's weights are, from the headers of their files.
+    ///
+    /// Errors as [`Pipeline::describe`] does, and if weights are missing or a file is cut.
+    pub fn survey(files: &ModelFiles) -> Result<Vec<WeightsSurvey>> {
+        let parts = Parts::read(files)?;
+        let mut components: Vec<(&str, &str)> = parts
+            .text
+            .iter()
+            .map(|part| (part.encoder_folder, "model"))
+            .collect();
+        components.extend(["unet", "vae"].map(|folder| (folder, "diffusion_pytorch_model")));
+        survey(files, &components)
     }
 
     /// Reads a model's weights onto `device`.
