@@ -13,6 +13,7 @@ mod faults;
 mod hub;
 mod images;
 mod input;
+mod loras;
 mod metadata;
 mod models;
 mod mutants;

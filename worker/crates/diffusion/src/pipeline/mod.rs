@@ -28,7 +28,7 @@ pub use params::{DrawParams, Inpaint, InpaintFill, Start, Task, steps_run};
 pub use preview::Preview;
 pub use prompts::{PromptEmbedding, PromptTokenizer, TokenCount};
 
-use describe::{Parts, TextPart};
+use describe::{PREVIEW_VAE_FOLDER, Parts, TextPart};
 use draw::Walk;
 use preview::LatentColours;
 use prompts::PromptCache;
@@ -47,6 +47,8 @@ pub struct Pipeline {
     /// Whether the unet sees the mask and what is visible of the image, as inpainting models do.
     sees_mask: bool,
     vae: Vae,
+    /// A tiny autoencoder that previews are decoded with.
+    preview_vae: Option<Vae>,
     /// Pixels of an image's side per latent.
     vae_scale: usize,
     latent_channels: usize,
@@ -108,6 +110,10 @@ impl Pipeline {
             sees_mask,
             unet: Unet::load(&loader, "unet", &parts.unet)?,
             vae: Vae::load(&loader, "vae", &parts.vae)?,
+            preview_vae: match &parts.preview_vae {
+                Some(config) => Some(Vae::load(&loader, PREVIEW_VAE_FOLDER, config)?),
+                None => None,
+            },
             vae_scale: parts.vae.scale,
             latent_channels: parts.vae.latent_channels,
             scheduler_config: parts.scheduler,
@@ -154,8 +160,9 @@ impl Pipeline {
     /// draws exactly as before. Weights that the former set changed in the same way are left alone, so the same set
     /// again costs nothing. A LoRA at scale 0 is checked and off.
     ///
-    /// Errors if a scale is not finite or a LoRA does not fit the model ([`ErrorKind::LoraMismatch`]): then the former
-    /// set stays. Errors if a weight cannot be computed: then no LoRA is left.
+    /// Errors if a scale is not finite or a LoRA does not fit the model
+    /// ([`LoraMismatch`](crate::ErrorKind::LoraMismatch)): then the former set stays. Errors if a weight cannot be
+    /// computed: then no LoRA is left.
     pub fn set_loras(&mut self, loras: &[(Arc<Lora>, f64)]) -> Result<()> {
         let family = self.description.family.as_str();
         let set = self.loras.set(&self.parameters, family, loras);
