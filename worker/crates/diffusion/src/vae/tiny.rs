@@ -112,7 +112,7 @@ impl AutoencoderTiny {
                 activation,
             )?,
         };
-        weights.finish(|_| false)?;
+        weights.finish(|_| false);
         Ok(model)
     }
 
