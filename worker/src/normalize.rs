@@ -13,7 +13,7 @@ use edit::Edit;
 use scumble_diffusion::SchedulerKind;
 use scumble_protocol::{
     BatchSize, ClipSkip, Dimension, ErrorCode, ErrorObject, GuidanceScale, JobRequest, LoraChoice,
-    ModelVocabulary, NormalizedRequest, Prompt, SchedulerName, Seed, Steps,
+    ModelId, ModelVocabulary, NormalizedRequest, Prompt, SchedulerName, Seed, Steps,
     limits::{BATCH_IMAGES_MAX, JSON_SAFE_INTEGER_MAX, LORA_SCALE_MAX, LORA_SCALE_MIN, LORAS_MAX},
 };
 
@@ -33,19 +33,7 @@ pub fn normalize(
     catalog: &Catalog,
     shelf: &LoraShelf,
 ) -> Result<StoredJob, ErrorObject> {
-    let model = match &request.model {
-        None => catalog.default_model(),
-        Some(id) => catalog.get(id).ok_or_else(|| {
-            let unusable = catalog.unusable().iter().any(|model| model.id == *id);
-            let why = if unusable {
-                ", which cannot be used; the server's log says why"
-            } else {
-                ""
-            };
-            let message = format!("model must be one of {}, got {id}{why}", catalog.ids());
-            ErrorObject::new(ErrorCode::ModelNotFound, message).with_param("model")
-        })?,
-    };
+    let model = model(request.model.as_ref(), catalog)?;
     let description = &model.description;
     let prompt_words = model
         .vocabulary
@@ -104,19 +92,6 @@ pub fn normalize(
         cancel_on_disconnect: request.cancel_on_disconnect.unwrap_or(false),
     };
     Ok(StoredJob { request, warnings })
-}
-
-fn clip_skip(wanted: Option<ClipSkip>, model: &CatalogModel) -> Result<ClipSkip, ErrorObject> {
-    let layers = wanted.unwrap_or_default();
-    let layers_max = u32::try_from(model.description.clip_skip_max).unwrap_or(u32::MAX);
-    if layers.get() <= layers_max {
-        return Ok(layers);
-    }
-    let message = format!(
-        "clip_skip must be 0..={layers_max} for model {}, got {layers}",
-        model.id
-    );
-    Err(ErrorObject::new(ErrorCode::InvalidValue, message).with_param("clip_skip"))
 }
 
 /// The prompt without the LoRAs that it names as A1111's prompts do, and those with the request's own before them.
@@ -183,6 +158,43 @@ fn check_lora(
         }
         _ => Ok(()),
     }
+}
+
+/// The model of this id, the default one if none is named.
+///
+/// # Errors
+/// If there is none of this id.
+pub fn model<'a>(
+    id: Option<&ModelId>,
+    catalog: &'a Catalog,
+) -> Result<&'a CatalogModel, ErrorObject> {
+    let Some(id) = id else {
+        return Ok(catalog.default_model());
+    };
+    catalog.get(id).ok_or_else(|| {
+        let unusable = catalog.unusable().iter().any(|model| model.id == *id);
+        let why = if unusable {
+            ", which cannot be used; the server's log says why"
+        } else {
+            ""
+        };
+        let message = format!("model must be one of {}, got {id}{why}", catalog.ids());
+        ErrorObject::new(ErrorCode::ModelNotFound, message).with_param("model")
+    })
+}
+
+/// Errors if the model's text encoder has fewer layers to leave out.
+fn clip_skip(wanted: Option<ClipSkip>, model: &CatalogModel) -> Result<ClipSkip, ErrorObject> {
+    let layers = wanted.unwrap_or_default();
+    let max = model.description.clip_skip_max;
+    if usize::try_from(layers.get()).is_ok_and(|layers| layers <= max) {
+        return Ok(layers);
+    }
+    let message = format!(
+        "clip_skip must be 0..={max} for model {}, got {layers}",
+        model.id
+    );
+    Err(ErrorObject::new(ErrorCode::InvalidValue, message).with_param("clip_skip"))
 }
 
 fn dimension(
@@ -314,6 +326,7 @@ mod tests {
         };
         let search = ModelSearch {
             sources: &[],
+            vae: None,
             places: &places,
         };
         let catalog = Catalog::open(&search).expect("the embedded model");
@@ -321,7 +334,8 @@ mod tests {
         let vocabulary = model.vocabulary.as_ref().expect("its words");
         let note = unknown_words("quarterly earnings", model, vocabulary).expect("a note");
         let examples = &model.description.examples;
-        assert!(note.contains(&format!("{:?}", examples[0])), "{note}");
+        let first = examples.first().expect("an example");
+        assert!(note.contains(&format!("{first:?}")), "{note}");
         for example in examples {
             assert_eq!(unknown_words(example, model, vocabulary), None, "{example}");
         }

@@ -21,4 +21,5 @@ mod pull;
 mod stop;
 mod stream;
 mod support;
+mod tokenize;
 mod uploads;
