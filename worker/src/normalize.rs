@@ -47,7 +47,11 @@ pub fn normalize(
             .ok_or_else(|| default_out_of_bounds("steps", model))?,
     };
     let (prompt, loras) = chosen_loras(&request, model, shelf)?;
-    let edit = Edit::of(&request, inputs, steps, model)?;
+    let scheduler = match &request.scheduler {
+        Some(name) => scheduler(name)?,
+        None => model.description.scheduler,
+    };
+    let edit = Edit::of(&request, inputs, (steps, scheduler), model)?;
     let mut warnings: Vec<String> = prompt_words.into_iter().collect();
     warnings.extend(edit.warnings);
     let request = NormalizedRequest {
@@ -65,10 +69,7 @@ pub fn normalize(
             Some(n) => n,
             None => BatchSize::new(1).expect("one image is a batch: this is a bug"),
         },
-        scheduler: match &request.scheduler {
-            Some(name) => scheduler(name)?,
-            None => model.scheduler.clone(),
-        },
+        scheduler: scheduler_name(scheduler),
         model: model.id.clone(),
         prompt,
         negative_prompt: request.negative_prompt.unwrap_or_default(),
@@ -228,19 +229,16 @@ fn default_out_of_bounds(field: &str, model: &CatalogModel) -> ErrorObject {
     ErrorObject::new(ErrorCode::MissingField, message).with_param(field)
 }
 
-fn scheduler(name: &SchedulerName) -> Result<SchedulerName, ErrorObject> {
-    name.as_str()
-        .parse::<SchedulerKind>()
-        .map(scheduler_name)
-        .map_err(|_| {
-            let names: Vec<String> = scheduler_list()
-                .data
-                .into_iter()
-                .map(|scheduler| scheduler.name.to_string())
-                .collect();
-            let message = format!("scheduler must be one of {}, got {name}", names.join(", "));
-            ErrorObject::new(ErrorCode::SchedulerNotFound, message).with_param("scheduler")
-        })
+fn scheduler(name: &SchedulerName) -> Result<SchedulerKind, ErrorObject> {
+    name.as_str().parse::<SchedulerKind>().map_err(|_| {
+        let names: Vec<String> = scheduler_list()
+            .data
+            .into_iter()
+            .map(|scheduler| scheduler.name.to_string())
+            .collect();
+        let message = format!("scheduler must be one of {}, got {name}", names.join(", "));
+        ErrorObject::new(ErrorCode::SchedulerNotFound, message).with_param("scheduler")
+    })
 }
 
 /// A seed that JavaScript holds exactly, as do the seeds of a whole batch from it.
