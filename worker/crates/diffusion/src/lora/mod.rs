@@ -94,6 +94,6 @@ fn open(path: &Path) -> Result<(WeightsBytes, usize, LoraFile)> {
         return Err(is_pickle(&name));
     }
     let header = Header::read(&name, &bytes)?;
-    let file = LoraFile::sort(name, header.texts, header.tensors.into_iter())?;
+    let file = LoraFile::sort(name, header.texts, header.tensors)?;
     Ok((bytes, header.data_start, file))
 }

@@ -1,6 +1,6 @@
 """Recipes for single files in the original layout: the data of ../loaders.rs and of src/checkpoint's tests.
 
-    python single.py        # after make.py, from the tiny models that it made
+    python make.py --single     # from the tiny models there
 
 `single/<model>.json` says how a tiny model's tensors are named, stacked and turned in one file; the test makes the file by
 it. Before it is written, that file is made here and diffusers' own `from_single_file` must read the very same weights from
@@ -19,7 +19,6 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLP
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-HERE = Path(__file__).parent
 STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model", "text_encoder_2": "model"}
 
 
@@ -194,8 +193,8 @@ def build(components, unet_config, levels, family):
     return layout
 
 
-def tiny(name, out):
-    folder = HERE / name
+def tiny(folder, out):
+    name = folder.name
     components = {
         component: load_file(folder / component / f"{stem}.safetensors")
         for component, stem in STEMS.items()
@@ -338,18 +337,14 @@ def words():
     return cases
 
 
-def main():
-    out = HERE / "single"
+def make(golden):
+    out = golden / "single"
     out.mkdir(exist_ok=True)
     for name in ("sd1", "sd2", "sdxl"):
-        tiny(name, out)
+        tiny(golden / name, out)
     shapes = {name: {"configs": configs, "tensors": real(configs, name)} for name, configs in REAL.items()}
     # The inpainting model differs by five channels, which the test adds.
     shapes["sd1-inpainting"]["tensors"] = None
     cases = ",\n".join(json.dumps(case) for case in words())
     (out / "words.json").write_text(f"[\n{cases}\n]\n")
     (out / "shapes.json").write_text(json.dumps(shapes, separators=(",", ":")) + "\n")
-
-
-if __name__ == "__main__":
-    main()
