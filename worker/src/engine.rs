@@ -410,12 +410,6 @@ impl<'a> Recorder<'a> {
     /// The end, if the report says so.
     async fn note(&mut self, report: Report) -> Result<Option<Result<(), Failure>>, Error> {
         match report {
-            Report::Truncated {
-                tokens,
-                chunk_tokens,
-            } => self.warnings.push(format!(
-                "the prompt has {tokens} tokens, of which the model reads the first {chunk_tokens}"
-            )),
             Report::Encoded { at } => self.progress.encoded(at),
             Report::Step {
                 image,

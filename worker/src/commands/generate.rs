@@ -59,7 +59,6 @@ fn draw(
     let pipeline = Pipeline::load(&model.files, &device, &LoadOptions::default())
         .map_err(|error| format!("model {} cannot be used: {error}", model.id))?;
     let params = params(request)?;
-    warn_of_cut_prompt(&pipeline, &params.prompt);
     let bar = progress_bar(params.steps * params.n);
     let mut images = Vec::new();
     let drawn = pipeline.draw(&params, &mut |report| {
@@ -73,17 +72,6 @@ fn draw(
     bar.finish_and_clear();
     drawn.map_err(|error| error.to_string())?;
     Ok(images)
-}
-
-fn warn_of_cut_prompt(pipeline: &Pipeline, prompt: &str) {
-    if let Ok(count) = pipeline.tokenize(prompt)
-        && count.truncated
-    {
-        eprintln!(
-            "note: the prompt has {} tokens, of which the model reads the first {}",
-            count.tokens, count.chunk_tokens
-        );
-    }
 }
 
 fn progress_bar(steps: usize) -> ProgressBar {

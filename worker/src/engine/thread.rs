@@ -32,8 +32,6 @@ pub(super) struct Drawing {
 
 /// What happened, and when.
 pub(super) enum Report {
-    /// The prompt is longer than the model reads.
-    Truncated { tokens: usize, chunk_tokens: usize },
     /// The model is at hand and the prompts are encoded.
     Encoded { at: Instant },
     /// A step is done.
@@ -157,14 +155,6 @@ fn load_first(
 
 fn draw(models: &mut LoadedModels, drawing: &Drawing) -> Result<(), Failure> {
     let pipeline = models.get(&drawing.model).map_err(Failure::Load)?;
-    if let Ok(count) = pipeline.tokenize(&drawing.params.prompt)
-        && count.truncated
-    {
-        let _ = drawing.reports.blocking_send(Report::Truncated {
-            tokens: count.tokens,
-            chunk_tokens: count.chunk_tokens,
-        });
-    }
     let mut on_report = |report: DiffusionReport<'_>| {
         if *drawing.cancelled.borrow() || drawing.abandoned.is_cancelled() {
             return ControlFlow::Break(());

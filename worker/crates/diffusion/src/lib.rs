@@ -26,7 +26,7 @@ pub use files::ModelFiles;
 pub use image::{GrayImage, RgbImage};
 pub use pipeline::{
     DrawParams, Family, Inpaint, InpaintFill, ModelDescription, Pipeline, Preview, PromptEmbedding,
-    Report, Start, TokenCount, steps_run,
+    PromptTokenizer, Report, Start, TokenCount, steps_run,
 };
 pub use rng::{Noise, SeededNoise};
 pub use schedulers::SchedulerKind;

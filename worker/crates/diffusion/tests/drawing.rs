@@ -231,18 +231,6 @@ fn noise_that_is_not_finite_is_an_error_and_the_pipeline_draws_on() {
 }
 
 #[test]
-fn long_prompts_are_counted_and_reported_as_cut() {
-    let pipeline = tiny_pipeline("sd2");
-    let short = pipeline.tokenize("the red fox").unwrap();
-    assert!(!short.truncated);
-    assert_eq!(short.chunk_tokens, 14);
-    let long = pipeline.tokenize(&"the ".repeat(20)).unwrap();
-    assert_eq!((long.tokens, long.truncated), (20, true));
-    let fits = pipeline.tokenize(&"the ".repeat(14)).unwrap();
-    assert_eq!((fits.tokens, fits.truncated), (14, false));
-}
-
-#[test]
 fn a_model_is_described_by_its_configs_alone() {
     let expected = [
         ("sd1", Family::Sd1, SchedulerKind::Dpmpp2m, 4),

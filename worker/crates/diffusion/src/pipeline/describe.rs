@@ -72,6 +72,8 @@ pub struct ModelDescription {
     pub scheduler: SchedulerKind,
     /// Tokens that the text encoder sees, start and end marks included.
     pub prompt_tokens: usize,
+    /// Most of the text encoder's last layers that can be left out.
+    pub clip_skip_max: usize,
     /// Prompts that the model draws well.
     pub examples: Vec<String>,
     /// The words that the model knows, where its files say so.
@@ -123,8 +125,7 @@ impl Parts {
         let first = text
             .first()
             .ok_or_else(|| Error::config(index.file(), "text_encoder is missing"))?;
-        let prompt_tokens =
-            configured_length(files, first.tokenizer_folder, first.config.positions)?;
+        let prompt_tokens = prompt_tokens(files, &text)?;
         let family = match (is_xl, first.config.is_open_clip()) {
             (true, _) => Family::Sdxl,
             (false, true) => Family::Sd2,
@@ -206,6 +207,14 @@ impl Parts {
         }
     }
 
+    /// SDXL leaves out the last layer of its own accord.
+    fn clip_skip_max(&self) -> usize {
+        let layers = self.text.iter().map(|part| part.config.layers).min();
+        layers
+            .unwrap_or_default()
+            .saturating_sub(usize::from(self.family == Family::Sdxl))
+    }
+
     pub(super) fn describe(&self, files: &ModelFiles) -> Result<ModelDescription> {
         let scale = self.vae.scale;
         let (height, width) = self.unet.sample_size;
@@ -230,6 +239,7 @@ impl Parts {
                 .unwrap_or_else(|| self.family.default_guidance_scale()),
             scheduler: own.scheduler.unwrap_or_else(|| self.scheduler.own_kind()),
             prompt_tokens: self.prompt_tokens,
+            clip_skip_max: self.clip_skip_max(),
             examples: own.examples,
             vocabulary: own.vocabulary,
         })
@@ -276,6 +286,24 @@ fn text_parts(files: &ModelFiles, index: &Config, is_xl: bool) -> Result<Vec<Tex
         ));
     }
     Ok(parts)
+}
+
+/// The tokens that every text encoder sees at once. Errors if they differ: their states stand side by side.
+fn prompt_tokens(files: &ModelFiles, text: &[TextPart]) -> Result<usize> {
+    let mut common = None;
+    for part in text {
+        let length = configured_length(files, part.tokenizer_folder, part.config.positions)?;
+        let wanted = *common.get_or_insert(length);
+        if length != wanted {
+            return Err(Error::config(
+                &files.name(&format!("{}/tokenizer_config.json", part.tokenizer_folder)),
+                format_args!(
+                    "model_max_length must be {wanted}, as the other tokenizer has it, got {length}"
+                ),
+            ));
+        }
+    }
+    Ok(common.unwrap_or_default())
 }
 
 /// The class of a component. Errors if it is not one of those supported.

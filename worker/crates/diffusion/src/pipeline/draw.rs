@@ -6,7 +6,7 @@ use candle_core::{DType, Tensor};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::RgbImage;
-use crate::pipeline::{DrawParams, Pipeline, Preview, PromptEmbedding, Start};
+use crate::pipeline::{DrawParams, Pipeline, Preview, Start};
 use crate::rng::{Noise, SeededNoise};
 use crate::schedulers::scheduler;
 use crate::unet::{AddedConditioning, Conditioning};
@@ -115,37 +115,17 @@ impl Pipeline {
         if params.guidance_rescale != 0.0 {
             return Err(unsupported_yet("guidance_rescale", params.guidance_rescale));
         }
-        if params.clip_skip != 0 {
-            return Err(unsupported_yet("clip_skip", params.clip_skip));
-        }
+        self.check_clip_skip(params.clip_skip)?;
         // Steps are checked where the schedule is made; do it before any work.
         scheduler(params.scheduler, &self.scheduler_config, params.steps).map(drop)
     }
 
     fn encode_prompts(&self, params: &DrawParams) -> Result<Prompts> {
-        let prompt = self.encode_prompt(&params.prompt)?;
         let guidance_scale = (params.guidance_scale > 1.0).then_some(params.guidance_scale);
         let embedding = if guidance_scale.is_some() {
-            let negative = if params.negative_prompt.is_empty() && self.zeros_for_empty_prompt {
-                PromptEmbedding {
-                    hidden: prompt.hidden.zeros_like()?,
-                    pooled: match &prompt.pooled {
-                        Some(pooled) => Some(pooled.zeros_like()?),
-                        None => None,
-                    },
-                }
-            } else {
-                self.encode_prompt(&params.negative_prompt)?
-            };
-            PromptEmbedding {
-                hidden: Tensor::cat(&[&negative.hidden, &prompt.hidden], 0)?,
-                pooled: match (&negative.pooled, &prompt.pooled) {
-                    (Some(negative), Some(prompt)) => Some(Tensor::cat(&[negative, prompt], 0)?),
-                    _ => None,
-                },
-            }
+            self.encode_guided(&params.prompt, &params.negative_prompt, params.clip_skip)?
         } else {
-            prompt
+            self.encode_prompt(&params.prompt, params.clip_skip)?
         };
         let added = match embedding.pooled {
             Some(pooled) => Some(AddedConditioning {

@@ -4,13 +4,14 @@ mod describe;
 mod draw;
 mod params;
 mod preview;
+mod prompts;
 
 use std::sync::OnceLock;
 
 use candle_core::{Device, Tensor};
 
 use crate::device::LoadOptions;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::files::ModelFiles;
 use crate::schedulers::SchedulerConfig;
 use crate::text::{ClipTextEncoder, Tokenizer};
@@ -22,9 +23,11 @@ pub use describe::{Family, ModelDescription};
 pub use draw::Report;
 pub use params::{DrawParams, Inpaint, InpaintFill, Start, steps_run};
 pub use preview::Preview;
+pub use prompts::{PromptEmbedding, PromptTokenizer, TokenCount};
 
 use describe::{Parts, TextPart};
 use preview::LatentColours;
+use prompts::PromptCache;
 
 /// A loaded model, ready to draw.
 pub struct Pipeline {
@@ -40,6 +43,7 @@ pub struct Pipeline {
     scheduler_config: SchedulerConfig,
     latent_colours: OnceLock<LatentColours>,
     device: Device,
+    prompt_cache: PromptCache,
     /// Every weight by its name, shared with the layers.
     parameters: Parameters,
 }
@@ -48,26 +52,6 @@ pub struct Pipeline {
 struct TextEncoding {
     tokenizer: Tokenizer,
     encoder: ClipTextEncoder,
-}
-
-/// How many tokens a prompt takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TokenCount {
-    /// Tokens of the prompt, without start and end marks.
-    pub tokens: usize,
-    /// How many of them fit in one chunk of the text encoder.
-    pub chunk_tokens: usize,
-    /// Whether the prompt is longer than that and will be cut.
-    pub truncated: bool,
-}
-
-/// An encoded prompt.
-#[derive(Clone)]
-pub struct PromptEmbedding {
-    /// What the unet attends to, `[1, tokens, width]`.
-    pub hidden: Tensor,
-    /// SDXL's summary of the prompt, `[1, pooled]`.
-    pub pooled: Option<Tensor>,
 }
 
 impl Pipeline {
@@ -100,6 +84,7 @@ impl Pipeline {
             scheduler_config: parts.scheduler,
             latent_colours: OnceLock::new(),
             device: device.clone(),
+            prompt_cache: PromptCache::default(),
             description,
             parameters: loader.into_parameters(),
         })
@@ -123,36 +108,6 @@ impl Pipeline {
         &self.scheduler_config
     }
 
-    /// Counts a prompt's tokens.
-    pub fn tokenize(&self, prompt: &str) -> Result<TokenCount> {
-        let tokenizer = &self.first_text()?.tokenizer;
-        let tokens = tokenizer.tokenize(prompt)?;
-        Ok(TokenCount {
-            tokens: tokens.prompt_tokens,
-            chunk_tokens: tokenizer.prompt_tokens_max(),
-            truncated: tokens.truncated,
-        })
-    }
-
-    /// Encodes a prompt as the model's unet wants it. What is longer than the encoder takes is cut;
-    /// [`Pipeline::tokenize`] tells.
-    pub fn encode_prompt(&self, prompt: &str) -> Result<PromptEmbedding> {
-        match self.text.as_slice() {
-            [only] => Ok(PromptEmbedding {
-                hidden: only.encode(prompt)?.last,
-                pooled: None,
-            }),
-            [first, second] => {
-                let (first, second) = (first.encode(prompt)?, second.encode(prompt)?);
-                Ok(PromptEmbedding {
-                    hidden: Tensor::cat(&[&first.penultimate, &second.penultimate], 2)?,
-                    pooled: Some(second.pooled),
-                })
-            }
-            _ => Err(no_text_encoder()),
-        }
-    }
-
     /// Decodes latents `[1, channels, h, w]` to an image `[1, 3, h * s, w * s]` in about [-1, 1].
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         self.vae.decode(latents)
@@ -169,17 +124,6 @@ impl Pipeline {
     pub(crate) fn parameters(&self) -> &Parameters {
         &self.parameters
     }
-
-    fn first_text(&self) -> Result<&TextEncoding> {
-        self.text.first().ok_or_else(no_text_encoder)
-    }
-}
-
-fn no_text_encoder() -> Error {
-    Error::new(
-        ErrorKind::Internal,
-        "a pipeline has one or two text encoders",
-    )
 }
 
 impl TextEncoding {
@@ -200,9 +144,5 @@ impl TextEncoding {
             tokenizer,
             encoder: ClipTextEncoder::load(loader, part.encoder_folder, part.config)?,
         })
-    }
-
-    fn encode(&self, prompt: &str) -> Result<crate::text::TextOutput> {
-        self.encoder.encode(&self.tokenizer.tokenize(prompt)?.ids)
     }
 }

@@ -14,7 +14,7 @@ pub(crate) struct ClipConfig {
     pub(crate) vocab_size: usize,
     pub(crate) hidden_size: usize,
     intermediate_size: usize,
-    layers: usize,
+    pub(crate) layers: usize,
     heads: usize,
     pub(crate) positions: usize,
     /// Width of the pooled output, where there is a projection.
@@ -63,12 +63,19 @@ impl ClipConfig {
     }
 }
 
-/// What the encoder says of a prompt, all f32.
+/// Which layer's states are read, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Readout {
+    /// Layers left out at the end, at most all of them.
+    pub(crate) layers_skipped: usize,
+    /// Whether the states go through the final norm.
+    pub(crate) is_normed: bool,
+}
+
+/// What the encoder says of a chunk, in f32.
 pub(crate) struct TextOutput {
-    /// The last layer after the final norm, `[1, tokens, hidden]`.
-    pub(crate) last: Tensor,
-    /// The layer before the last, without the final norm, `[1, tokens, hidden]`.
-    pub(crate) penultimate: Tensor,
+    /// The states that were asked for, `[1, tokens, hidden]`.
+    pub(crate) hidden: Tensor,
     /// The end mark's state after the final norm, projected where the model does so, `[1, projection or hidden]`.
     pub(crate) pooled: Tensor,
 }
@@ -140,30 +147,36 @@ impl ClipTextEncoder {
         Ok(encoder)
     }
 
-    /// Encodes one prompt's token ids.
-    pub(crate) fn encode(&self, ids: &[u32]) -> Result<TextOutput> {
+    /// Encodes one chunk's token ids.
+    pub(crate) fn encode(&self, ids: &[u32], readout: Readout) -> Result<TextOutput> {
         let length = ids.len();
         let index = Tensor::new(ids, &self.device)?;
         let tokens = self.tokens.stored().index_select(&index, 0)?;
         let positions = self.positions.stored().narrow(0, 0, length)?;
         let arithmetic = self.tokens.arithmetic();
         let embedded = (tokens.to_dtype(arithmetic)? + positions.to_dtype(arithmetic)?)?;
-        let mut hidden = embedded.unsqueeze(0)?;
-        let mut before = hidden.clone();
+        let mut state = embedded.unsqueeze(0)?;
+        let mut read = state.clone();
         let mask = self.causal_mask(length)?;
-        for layer in &self.layers {
-            before = hidden;
-            hidden = layer.forward(&before, &mask)?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            state = layer.forward(&state, &mask)?;
+            if index + 1 + readout.layers_skipped <= self.layers.len() {
+                read = state.clone();
+            }
         }
-        let last = self.final_norm.forward(&hidden)?;
+        let last = self.final_norm.forward(&state)?;
         let pooled = last.narrow(1, self.pooled_position(ids), 1)?.squeeze(1)?;
         let pooled = match &self.projection {
             Some(projection) => projection.forward(&pooled.contiguous()?)?,
             None => pooled,
         };
+        let hidden = match (readout.is_normed, readout.layers_skipped) {
+            (false, _) => read,
+            (true, 0) => last,
+            (true, _) => self.final_norm.forward(&read)?,
+        };
         Ok(TextOutput {
-            last: last.to_dtype(DType::F32)?,
-            penultimate: before.to_dtype(DType::F32)?,
+            hidden: hidden.to_dtype(DType::F32)?,
             pooled: pooled.to_dtype(DType::F32)?,
         })
     }

@@ -1,7 +1,12 @@
 //! From words to what the unet attends to.
 
+mod chunks;
 mod clip;
+mod prompt;
 mod tokenizer;
+mod weighing;
 
-pub(crate) use clip::{ClipConfig, ClipTextEncoder, TextOutput};
+pub(crate) use chunks::{Chunk, chunks};
+pub(crate) use clip::{ClipConfig, ClipTextEncoder, Readout};
 pub(crate) use tokenizer::{Tokenizer, configured_length};
+pub(crate) use weighing::weigh;

@@ -16,53 +16,59 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files::ModelFiles;
 
 /// Splits text as CLIP does: contractions, runs of letters, single digits, runs of anything else.
-const CLIP_WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+const CLIP_WORDS: &str =
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
-/// Words to token ids of a fixed length.
+/// Text to token ids, and ids to what the text encoder sees.
 pub(crate) struct Tokenizer {
     tokenizer: tokenizers::Tokenizer,
     start: u32,
     end: u32,
     pad: u32,
+    comma: Option<u32>,
     length: usize,
-}
-
-/// A prompt as the text encoder sees it.
-pub(crate) struct Tokens {
-    /// Start mark, prompt, end mark, padding: always the tokenizer's length.
-    pub(crate) ids: Vec<u32>,
-    /// Tokens of the whole prompt, without marks.
-    pub(crate) prompt_tokens: usize,
-    /// Whether the prompt was cut.
-    pub(crate) truncated: bool,
 }
 
 impl Tokenizer {
     /// Reads the tokenizer in `folder`. `positions` is how many tokens the text encoder can take.
     pub(crate) fn load(files: &ModelFiles, folder: &str, positions: usize) -> Result<Self> {
         let settings = Config::read(files, &format!("{folder}/tokenizer_config.json"))?;
-        let (tokenizer, file) = read_tokenizer(files, folder, &settings)?;
-        let special = SpecialTokens {
-            settings: &settings,
-            map: read_special_tokens_map(files, folder)?,
-            tokenizer: &tokenizer,
-            file: &file,
+        let marks = Marks::read(files, folder, &settings)?;
+        let (tokenizer, file) = read_tokenizer(files, folder, &marks)?;
+        let id = |name: &str, text: &str| {
+            tokenizer.token_to_id(text).ok_or_else(|| {
+                Error::config(
+                    &file,
+                    format_args!("{name} is {text:?}, which is not in the vocabulary"),
+                )
+            })
         };
-        let start = special.id("bos_token", "<|startoftext|>")?;
-        let end = special.id("eos_token", "<|endoftext|>")?;
-        let pad = special.id("pad_token", "<|endoftext|>")?;
+        let start = id("bos_token", &marks.start)?;
+        let end = id("eos_token", &marks.end)?;
+        let pad = id("pad_token", &marks.pad)?;
         Ok(Self {
             start,
             end,
             pad,
+            comma: tokenizer.token_to_id(",</w>"),
             length: length(&settings, positions)?,
             tokenizer,
         })
     }
 
-    /// Tokens of a prompt that fit, marks not counted.
-    pub(crate) fn prompt_tokens_max(&self) -> usize {
+    /// Tokens that the encoder sees at once, marks and padding included.
+    pub(crate) fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Tokens of a prompt that fit in one chunk: without the marks.
+    pub(crate) fn chunk_tokens(&self) -> usize {
         self.length - 2
+    }
+
+    /// The comma's id, where the vocabulary has one.
+    pub(crate) fn comma(&self) -> Option<u32> {
+        self.comma
     }
 
     /// The largest id that a prompt can hold.
@@ -71,26 +77,25 @@ impl Tokenizer {
         usize::try_from(largest.unwrap_or_default()).unwrap_or(usize::MAX)
     }
 
-    /// Tokenizes a prompt, cuts it to the length, adds the marks and pads.
-    pub(crate) fn tokenize(&self, prompt: &str) -> Result<Tokens> {
-        let encoding = self.tokenizer.encode_fast(prompt, false).map_err(|error| {
+    /// The ids of a text, however many, without marks.
+    pub(crate) fn ids(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.tokenizer.encode_fast(text, false).map_err(|error| {
             Error::new(
                 ErrorKind::InvalidPrompt,
                 format!("the prompt cannot be tokenized: {error}"),
             )
         })?;
-        let words = encoding.get_ids();
-        let kept = words.len().min(self.prompt_tokens_max());
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// A chunk as the encoder sees it: start mark, the chunk's ids, end mark, padding.
+    pub(crate) fn frame(&self, chunk: &[u32]) -> Vec<u32> {
         let mut ids = Vec::with_capacity(self.length);
         ids.push(self.start);
-        ids.extend(words.iter().take(kept));
+        ids.extend_from_slice(chunk);
         ids.push(self.end);
         ids.resize(self.length, self.pad);
-        Ok(Tokens {
-            ids,
-            prompt_tokens: words.len(),
-            truncated: kept < words.len(),
-        })
+        ids
     }
 }
 
@@ -129,7 +134,7 @@ fn length(settings: &Config, positions: usize) -> Result<usize> {
 fn read_tokenizer(
     files: &ModelFiles,
     folder: &str,
-    settings: &Config,
+    marks: &Marks,
 ) -> Result<(tokenizers::Tokenizer, String)> {
     let path = format!("{folder}/tokenizer.json");
     let file = files.name(&path);
@@ -152,10 +157,7 @@ fn read_tokenizer(
     };
     let model = BPE::builder()
         .vocab_and_merges(vocabulary, merges)
-        .unk_token(
-            token_text(settings.fields().get("unk_token"))
-                .unwrap_or_else(|| "<|endoftext|>".to_owned()),
-        )
+        .unk_token(marks.unknown.clone())
         .end_of_word_suffix("</w>".to_owned())
         .build()
         .map_err(fail)?;
@@ -181,12 +183,9 @@ fn read_tokenizer(
         PreTokenizerWrapper::Split(split),
         PreTokenizerWrapper::ByteLevel(ByteLevel::default().add_prefix_space(false)),
     ])));
-    let marks = ["bos_token", "eos_token", "pad_token", "unk_token"]
-        .iter()
-        .filter_map(|name| token_text(settings.fields().get(*name)))
-        .filter(|text| text.starts_with("<|"))
-        .map(|text| AddedToken::from(text, true))
-        .collect::<Vec<AddedToken>>();
+    // Where a mark stands in a text it is itself, also if it is a letter: Stable Diffusion 2 pads with "!".
+    let marks = [&marks.unknown, &marks.start, &marks.end, &marks.pad];
+    let marks = marks.map(|text| AddedToken::from(text.as_str(), true));
     tokenizer.add_special_tokens(marks).map_err(fail)?;
     Ok((tokenizer, file))
 }
@@ -226,24 +225,27 @@ fn read_merges(files: &ModelFiles, path: &str) -> Result<Vec<(String, String)>> 
         .collect()
 }
 
-/// Looks up the marks: in `tokenizer_config.json`, else in `special_tokens_map.json`, else CLIP's own.
-struct SpecialTokens<'a> {
-    settings: &'a Config,
-    map: Value,
-    tokenizer: &'a tokenizers::Tokenizer,
-    file: &'a str,
+/// The texts of the marks: from `tokenizer_config.json`, else from `special_tokens_map.json`, else CLIP's own.
+struct Marks {
+    start: String,
+    end: String,
+    pad: String,
+    unknown: String,
 }
 
-impl SpecialTokens<'_> {
-    fn id(&self, name: &str, default: &str) -> Result<u32> {
-        let text = token_text(self.settings.fields().get(name))
-            .or_else(|| token_text(self.map.get(name)))
-            .unwrap_or_else(|| default.to_owned());
-        self.tokenizer.token_to_id(&text).ok_or_else(|| {
-            Error::config(
-                self.file,
-                format_args!("{name} is {text:?}, which is not in the vocabulary"),
-            )
+impl Marks {
+    fn read(files: &ModelFiles, folder: &str, settings: &Config) -> Result<Self> {
+        let map = read_special_tokens_map(files, folder)?;
+        let text = |name: &str, default: &str| {
+            token_text(settings.fields().get(name))
+                .or_else(|| token_text(map.get(name)))
+                .unwrap_or_else(|| default.to_owned())
+        };
+        Ok(Self {
+            start: text("bos_token", "<|startoftext|>"),
+            end: text("eos_token", "<|endoftext|>"),
+            pad: text("pad_token", "<|endoftext|>"),
+            unknown: text("unk_token", "<|endoftext|>"),
         })
     }
 }
@@ -264,5 +266,131 @@ fn token_text(value: Option<&Value>) -> Option<String> {
         Value::String(text) => Some(text.clone()),
         Value::Object(fields) => Some(fields.get("content")?.as_str()?.to_owned()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    use super::*;
+
+    const POSITIONS: usize = 77;
+
+    /// What transformers makes of a text; see `tests/golden/prompts.py`.
+    #[derive(Deserialize)]
+    struct Tokenized {
+        tokenizer: String,
+        text: String,
+        ids: Vec<u32>,
+    }
+
+    fn model(name: &str) -> PathBuf {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        match name {
+            "pocket" => root.join("../../models/pocket"),
+            name => root.join("tests/golden").join(name),
+        }
+    }
+
+    fn tokenizer(name: &str) -> Tokenizer {
+        let files = ModelFiles::folder(model(name)).unwrap();
+        Tokenizer::load(&files, "tokenizer", POSITIONS).unwrap()
+    }
+
+    /// The tokenizer of `sd1`, padding with a letter.
+    fn padded() -> Tokenizer {
+        let copy = tempfile::tempdir().unwrap();
+        let folder = copy.path().join("tokenizer");
+        std::fs::create_dir(&folder).unwrap();
+        let index = "model_index.json";
+        std::fs::copy(model("sd1").join(index), copy.path().join(index)).unwrap();
+        let original = model("sd1").join("tokenizer");
+        for file in ["vocab.json", "merges.txt"] {
+            std::fs::copy(original.join(file), folder.join(file)).unwrap();
+        }
+        let settings = std::fs::read(original.join("tokenizer_config.json")).unwrap();
+        let mut settings: Value = serde_json::from_slice(&settings).unwrap();
+        settings
+            .as_object_mut()
+            .unwrap()
+            .insert("pad_token".to_owned(), "!".into());
+        std::fs::write(folder.join("tokenizer_config.json"), settings.to_string()).unwrap();
+        let files = ModelFiles::folder(copy.path()).unwrap();
+        Tokenizer::load(&files, "tokenizer", POSITIONS).unwrap()
+    }
+
+    #[test]
+    fn strange_texts_have_the_ids_that_transformers_gives_them() {
+        let file = model("prompts").join("tokens.json");
+        let wanted: Vec<Tokenized> = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        assert!(wanted.len() > 100);
+        for name in ["sd1", "sd2", "pocket", "padded"] {
+            let tokenizer = match name {
+                "padded" => padded(),
+                name => tokenizer(name),
+            };
+            for entry in wanted.iter().filter(|entry| entry.tokenizer == name) {
+                let got = tokenizer.ids(&entry.text).unwrap();
+                assert_eq!(got, entry.ids, "{name} {:?}", entry.text);
+            }
+        }
+    }
+
+    #[test]
+    fn a_chunk_stands_between_marks_and_is_padded_with_the_models_own_mark() {
+        let tokenizer = padded();
+        let ids = tokenizer.ids("the red cat").unwrap();
+        let framed = tokenizer.frame(&ids);
+        assert_eq!(framed.len(), tokenizer.length());
+        assert_eq!(framed.first(), Some(&tokenizer.start));
+        assert_eq!(framed.get(1..4), Some(ids.as_slice()));
+        assert_eq!(framed.get(4), Some(&tokenizer.end));
+        assert!(framed.iter().skip(5).all(|id| *id == tokenizer.pad));
+        assert_eq!(tokenizer.token("!"), tokenizer.pad);
+    }
+
+    impl Tokenizer {
+        fn token(&self, text: &str) -> u32 {
+            self.tokenizer.token_to_id(text).unwrap()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_text_has_ids_of_the_vocabulary(
+            text in prop_oneof![any::<String>(), "\\PC{0,60}", "[a-z,!'<|>\\x00 ]{0,80}"],
+        ) {
+            static TOKENIZERS: std::sync::LazyLock<Vec<Tokenizer>> =
+                std::sync::LazyLock::new(|| vec![tokenizer("sd1"), tokenizer("sd2"), tokenizer("pocket"), padded()]);
+            for tokenizer in TOKENIZERS.iter() {
+                let ids = tokenizer.ids(&text).unwrap();
+                let largest = u32::try_from(tokenizer.largest_id()).unwrap();
+                prop_assert!(ids.iter().all(|id| *id <= largest));
+            }
+        }
+    }
+
+    #[test]
+    fn four_thousand_characters_of_anything_are_tokenized() {
+        let tokenizer = tokenizer("pocket");
+        for text in [
+            "a",
+            "🦊",
+            "\0",
+            "\u{301}",
+            "ش",
+            "a ",
+            ",",
+            "'s",
+            "<|endoftext|>",
+        ] {
+            let long: String = text.chars().cycle().take(4_000).collect();
+            assert!(!tokenizer.ids(&long).unwrap().is_empty(), "{text:?}");
+        }
     }
 }

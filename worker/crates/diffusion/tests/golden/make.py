@@ -3,6 +3,7 @@
     python make.py                              # the tiny models and their golden tensors, schedulers.json
     python make.py --pocket ../../../../models/pocket   # golden tensors of a real model's folder, as pocket.*
     python make.py --pocket DIR --out ELSEWHERE         # the same, elsewhere
+    python make.py --prompts                            # only prompts/, of the models there
     python make.py --schedulers                         # only schedulers.json and sd1-schedulers.*, of the models there
 
 Needs torch, diffusers, transformers, safetensors, scipy, torchsde and opencv-python-headless; their versions are written into every manifest. Everything is
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import diffusers
 import numpy as np
+import prompts
 import scipy
 import torch
 import transformers
@@ -372,7 +374,7 @@ def embeddings(pipe, prompt):
 
 
 PROMPTS = [
-    "a red cat and the FOX on  thing, it's 42!",
+    "a red cat and the FOX on  thing, it's",
     "",
     "naïve café 猫 🦊 don't and and and and and and and and and and and and and and and",
 ]
@@ -569,6 +571,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--pocket", type=Path, help="make only the golden tensors of this model folder")
     arguments.add_argument("--out", type=Path, default=HERE, help="where to write")
+    arguments.add_argument("--prompts", action="store_true", help="make only what tests the reading of prompts")
     arguments.add_argument("--schedulers", action="store_true", help="make only what tests the schedulers")
     options = arguments.parse_args()
     torch.set_num_threads(1)
@@ -576,8 +579,11 @@ def main():
     diffusers.logging.set_verbosity_error()
     options.out.mkdir(parents=True, exist_ok=True)
     if options.pocket:
-        prompts = ["a fox on a green background, 3d style", "", "a red apple on a blue background"]
-        golden("pocket", options.pocket.resolve(), options.out.resolve(), 3.0, prompts)
+        drawn = ["a fox on a green background, 3d style", "", "a red apple on a blue background"]
+        golden("pocket", options.pocket.resolve(), options.out.resolve(), 3.0, drawn)
+        return
+    if options.prompts:
+        prompts.make(options.out.resolve(), load, noise)
         return
     scheduler_tables(options.out)
     if options.schedulers:
@@ -590,6 +596,7 @@ def main():
         make(folder)
         golden(name, folder.resolve(), options.out.resolve(), 4.0, PROMPTS)
     golden_later("sd1", (options.out / "sd1").resolve(), options.out.resolve())
+    prompts.make(options.out.resolve(), load, noise)
 
 
 if __name__ == "__main__":
