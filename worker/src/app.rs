@@ -5,6 +5,7 @@ use crate::{
     catalog::Catalog,
     engine::EngineStatus,
     estimate::Estimator,
+    inputs::Inputs,
     origin::OriginPolicy,
     positions::Positions,
     record::{StoredJob, to_bytes},
@@ -14,7 +15,7 @@ use crate::{
 use scumble_jobs::{Cancellation, Error, JobRecord, JobStore, NewJob};
 use scumble_protocol::{EventData, JobId};
 use std::{sync::Arc, time::Duration};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// The state, shared.
 pub type App = Arc<AppState>;
@@ -42,14 +43,18 @@ pub struct AppState {
     pub shutdown: Shutdown,
     /// How long a body may take to arrive.
     pub body_read_timeout: Duration,
+    /// Turns to hold a large body in memory.
+    pub large_bodies: Arc<Semaphore>,
+    /// Turns to decode an image.
+    pub decoders: Arc<Semaphore>,
 }
 
 impl AppState {
-    /// Puts a job in the queue: on disk when this returns.
+    /// Puts a job in the queue: on disk when this returns, and what it starts from with it.
     ///
     /// # Errors
     /// If the queue is full, or the store is closed or fails.
-    pub async fn submit(&self, job: &StoredJob) -> Result<JobRecord, Error> {
+    pub async fn submit(&self, job: &StoredJob, inputs: Inputs) -> Result<JobRecord, Error> {
         let id = format!("job_{}", ulid::Ulid::generate().to_string().to_lowercase());
         let positions = Arc::clone(&self.positions);
         let estimator = Arc::clone(&self.estimator);
@@ -57,6 +62,7 @@ impl AppState {
         let new = NewJob {
             id,
             payload: to_bytes(job),
+            inputs: inputs.into_blobs(),
         };
         self.store
             .submit(

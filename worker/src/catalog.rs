@@ -2,6 +2,7 @@
 
 use scumble_diffusion::{
     Error as DiffusionError, ModelDescription, ModelFiles, Pipeline, SchedulerKind,
+    Task as DrawingTask,
 };
 use scumble_protocol::{
     DimensionRange, Model, ModelDefaults, ModelId, ModelLimits, ModelList, ModelVocabulary,
@@ -156,7 +157,7 @@ impl Catalog {
             owned_by: "scumble".to_owned(),
             family: description.family.to_string(),
             loaded: model.is_loaded(),
-            tasks: vec![Task::TextToImage],
+            tasks: description.tasks.iter().copied().map(task).collect(),
             defaults: ModelDefaults {
                 width: pixels(description.width),
                 height: pixels(description.height),
@@ -287,6 +288,15 @@ pub fn scheduler_list() -> SchedulerList {
 pub fn scheduler_name(kind: SchedulerKind) -> SchedulerName {
     SchedulerName::new(kind.name())
         .expect("scheduler names follow the rule for names: this is a bug")
+}
+
+/// In the API's words.
+const fn task(task: DrawingTask) -> Task {
+    match task {
+        DrawingTask::TextToImage => Task::TextToImage,
+        DrawingTask::ImageToImage => Task::ImageToImage,
+        DrawingTask::Inpaint => Task::Inpaint,
+    }
 }
 
 fn embedded_id() -> ModelId {

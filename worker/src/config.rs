@@ -27,7 +27,9 @@ pub enum Command {
     /// Serve the API and the studio.
     Serve(ServeArgs),
     /// Draw from the shell.
-    Generate(GenerateArgs),
+    Generate(Box<GenerateArgs>),
+    /// Show what a picture's file says about how it was drawn.
+    Inspect(InspectArgs),
     /// List the models.
     Models(ModelsArgs),
 }
@@ -80,6 +82,9 @@ pub struct ServeArgs {
     /// Jobs that may wait; further ones are refused.
     #[arg(long, env = "SCUMBLE_QUEUE_JOBS_MAX", value_name = "N", default_value_t = limits::QUEUE_JOBS_MAX)]
     pub queue_jobs_max: u32,
+    /// Bytes of uploaded images that are kept; further ones are refused.
+    #[arg(long, env = "SCUMBLE_UPLOAD_BYTES_MAX", value_name = "BYTES", default_value_t = limits::UPLOAD_BYTES_MAX)]
+    pub upload_bytes_max: u64,
     /// A key that clients send as `Authorization: Bearer KEY`. Repeatable; `;` separates them in the environment.
     #[arg(
         long = "api-key",
@@ -225,12 +230,55 @@ pub struct GenerateArgs {
     /// Which scheduler; the model's own when left out.
     #[arg(long)]
     pub scheduler: Option<SchedulerKind>,
+    /// An image to start from (PNG, JPEG or WebP); the result has its size if none is given.
+    #[arg(long, value_name = "FILE")]
+    pub init_image: Option<PathBuf>,
+    /// How much of the image is given up to noise, above 0 and at most 1; 0.75 when left out.
+    #[arg(long)]
+    pub strength: Option<f64>,
+    /// Which part of the image is drawn anew: white is.
+    #[arg(long, value_name = "FILE")]
+    pub mask: Option<PathBuf>,
+    /// The standard deviation of the blur that the mask gets, in pixels; 4 when left out.
+    #[arg(long, value_name = "PIXELS")]
+    pub mask_blur: Option<f64>,
+    /// Draw black anew instead of white.
+    #[arg(long)]
+    pub mask_invert: bool,
+    /// Draw nothing but the masked part, with this many pixels around it, at the whole size of the result.
+    #[arg(long, value_name = "PADDING", num_args = 0..=1, require_equals = true)]
+    pub only_masked: Option<Option<u32>>,
+    /// What is under the mask before drawing begins: original, noise, blur or fill.
+    #[arg(long, value_name = "FILL")]
+    pub inpaint_fill: Option<String>,
+    /// Pixels to add to the image's edges, to be drawn.
+    #[arg(long, value_name = "LEFT,TOP,RIGHT,BOTTOM")]
+    pub outpaint: Option<String>,
+    /// Last layers of the text encoder that are left out.
+    #[arg(long, value_name = "LAYERS")]
+    pub clip_skip: Option<u32>,
+    /// How much of the prediction's spread is taken back to what it was without guidance, 0 to 1.
+    #[arg(long)]
+    pub guidance_rescale: Option<f64>,
+    /// Do not write into the file how it was drawn.
+    #[arg(long)]
+    pub no_metadata: bool,
     /// Which models.
     #[command(flatten)]
     pub models: ModelArgs,
     /// What to draw on.
     #[command(flatten)]
     pub device: DeviceArgs,
+}
+
+/// `scumble inspect`.
+#[derive(Debug, Clone, Args)]
+pub struct InspectArgs {
+    /// A PNG, JPEG or WebP file.
+    pub image: PathBuf,
+    /// JSON, as POST /v1/png-info answers.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `scumble models`.

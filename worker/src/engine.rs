@@ -9,21 +9,21 @@ mod thread;
 
 use crate::{
     catalog::Catalog,
+    edit::{self, Sources},
     encode::{encode_image, encode_preview},
     estimate::Estimator,
     limits::{ENGINE_REPORTS_BATCH_MAX, ENGINE_REPORTS_MAX, ENGINE_STOP_GRACE},
+    metadata::PictureMetadata,
     positions::Positions,
     record::{Outcome, StoredJob, from_bytes, image_url, to_bytes},
     shutdown::Shutdown,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use progress::{Progress, to_u32};
-use scumble_diffusion::{
-    DeviceChoice, DrawParams, Error as DiffusionError, ErrorKind, RgbImage, SchedulerKind, Start,
-};
+use scumble_diffusion::{DeviceChoice, DrawParams, Error as DiffusionError, ErrorKind, RgbImage};
 use scumble_jobs::{Durability, Ending, Error, JobStore, Lease, NewEvent};
 use scumble_protocol::{
-    ErrorCode, ErrorObject, EventData, ImageResult, ModelId, NormalizedRequest, Seed,
+    ErrorCode, ErrorObject, EventData, ImageInput, ImageResult, ModelId, NormalizedRequest, Seed,
 };
 use std::{
     sync::{Arc, mpsc as std_mpsc},
@@ -220,9 +220,13 @@ impl Dispatcher {
         let mut recorder = Recorder::new(&*self.options.store, lease, request);
         recorder.started(&self.device);
         recorder.flush().await?;
+        let params = match self.params(request).await? {
+            Ok(params) => params,
+            Err(object) => return self.fail(lease, Vec::new(), object).await,
+        };
         let drawing = Drawing {
             model: request.model.clone(),
-            params: params(request)?,
+            params,
             preview_every: request
                 .preview
                 .and_then(|preview| usize::try_from(preview.every.get()).ok()),
@@ -254,6 +258,33 @@ impl Dispatcher {
                 self.fail(lease, recorder.warnings, object).await
             }
         }
+    }
+
+    /// What to draw, with the images that it starts from. They were looked at when the job was accepted: what is wrong
+    /// with them now, the disk did.
+    async fn params(
+        &self,
+        request: &NormalizedRequest,
+    ) -> Result<Result<DrawParams, ErrorObject>, Error> {
+        let file = async |input: &Option<ImageInput>| match input {
+            Some(input) => self.options.store.blob(&input.sha256).await,
+            None => Ok(None),
+        };
+        let sources = Sources {
+            init_image: file(&request.init_image).await?,
+            mask: file(&request.mask).await?,
+        };
+        let request = request.clone();
+        let params = spawn_blocking(move || edit::params(&request, sources))
+            .await
+            .map_err(std::io::Error::other)?;
+        Ok(params.map_err(|error| {
+            tracing::error!(%error, "a job's images can no longer be used");
+            ErrorObject::new(
+                ErrorCode::InternalError,
+                "the images that the job starts from can no longer be read; the server's log says why",
+            )
+        }))
     }
 
     /// Logs what the thread reports until the drawing has ended. A stopping server lets a job finish that can in
@@ -402,7 +433,7 @@ impl<'a> Recorder<'a> {
         self.push(&EventData::Started {
             model: self.request.model.clone(),
             device: device.to_owned(),
-            total: self.request.steps.get(),
+            total: to_u32(edit::steps_taken(self.request)),
             seed: self.request.seed,
         });
     }
@@ -466,7 +497,8 @@ impl<'a> Recorder<'a> {
     async fn image(&mut self, index: u32, seed: Seed, picture: RgbImage) -> Result<(), Error> {
         let format = self.request.output_format;
         let (width, height) = (to_u32(picture.width()), to_u32(picture.height()));
-        let bytes = spawn_blocking(move || encode_image(&picture, format))
+        let metadata = PictureMetadata::of(self.request, seed);
+        let bytes = spawn_blocking(move || encode_image(&picture, format, metadata.as_ref()))
             .await
             .map_err(std::io::Error::other)?
             .map_err(std::io::Error::other)?;
@@ -513,29 +545,6 @@ async fn sleep_until(deadline: Option<tokio::time::Instant>) {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
-}
-
-/// The request in the diffusion crate's words.
-pub(crate) fn params(request: &NormalizedRequest) -> Result<DrawParams, Error> {
-    let to_usize = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
-    Ok(DrawParams {
-        prompt: request.prompt.as_str().to_owned(),
-        negative_prompt: request.negative_prompt.as_str().to_owned(),
-        width: to_usize(request.width.get()),
-        height: to_usize(request.height.get()),
-        steps: to_usize(request.steps.get()),
-        guidance_scale: request.guidance_scale.get(),
-        guidance_rescale: 0.0,
-        clip_skip: 0,
-        seed: request.seed.0,
-        n: to_usize(request.n.get()),
-        scheduler: request
-            .scheduler
-            .as_str()
-            .parse::<SchedulerKind>()
-            .map_err(std::io::Error::other)?,
-        start: Start::Noise,
-    })
 }
 
 /// What the client is told; details that could name files stay in the log.

@@ -7,6 +7,9 @@ use axum::{
 use scumble_protocol::{ErrorCode, ErrorObject, InvalidRequest};
 use std::any::Any;
 
+/// When a server that is full of uploads is to be asked again, in seconds.
+const UPLOADS_RETRY_AFTER_S: u64 = 600;
+
 /// An error on its way to a client.
 #[derive(Debug, Clone)]
 pub struct ApiError {
@@ -98,6 +101,7 @@ fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorCode::QueueFull
+        | ErrorCode::UploadsFull
         | ErrorCode::ModelLoading
         | ErrorCode::Draining
         | ErrorCode::StorageUnavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -142,6 +146,11 @@ impl From<scumble_jobs::Error> for ApiError {
         use scumble_jobs::Error;
         match error {
             Error::QueueFull { queued } => Self::queue_full(queued, 1),
+            Error::UploadsFull { .. } => Self::new(
+                ErrorCode::UploadsFull,
+                format!("{error}; delete some, or come back when some have expired"),
+            )
+            .with_retry_after(UPLOADS_RETRY_AFTER_S),
             Error::NotFound(_) | Error::InvalidId(_) => Self::not_found("there is no such job"),
             Error::Closed => Self::draining(),
             error => {

@@ -12,8 +12,23 @@ pub const HEADERS_MAX: usize = 64;
 pub const HEADER_BYTES_MAX: usize = 32 * 1024;
 /// A body that has not arrived whole within this time is given up.
 pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// A body that is too large is read on to this many bytes, so that its sender hears the answer.
+/// Bodies with images in them may take this many times as long.
+pub const LARGE_BODY_TIME_FACTOR: u32 = 4;
+/// Bodies with images in them that are in memory at once; more wait for their turn.
+pub const LARGE_BODIES_MAX: usize = 8;
+/// Images that are decoded at once to be looked at, each within some 160 MB.
+pub const DECODERS_MAX: usize = 2;
+/// Bytes of a form's boundaries and of its parts' heads.
+pub const FORM_OVERHEAD_BYTES_MAX: usize = 64 * 1024;
+/// A body that is too large is read on for this many bytes, so that its sender hears the answer.
 pub const BODY_DISCARDED_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Uploads are kept this long.
+pub const UPLOADS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+/// Bytes of uploads beyond which further ones are refused, unless `--upload-bytes-max` says otherwise.
+pub const UPLOAD_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of finished jobs' inputs beyond which the oldest such jobs are removed.
+pub const FINISHED_INPUT_BYTES_MAX: u64 = 8 << 30;
 /// How long the accept loop rests when the process is out of file descriptors.
 pub const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 

@@ -1,24 +1,33 @@
 //! Fills a request in from its model's defaults and checks what only the model can know.
 
+mod edit;
+
 use crate::{
     catalog::{Catalog, CatalogModel, scheduler_list, scheduler_name},
+    inputs::{Input, Inputs},
     record::StoredJob,
 };
+use edit::Edit;
 use scumble_diffusion::SchedulerKind;
 use scumble_protocol::{
-    BatchSize, Dimension, ErrorCode, ErrorObject, GuidanceScale, JobRequest, ModelVocabulary,
-    NormalizedRequest, SchedulerName, Seed, Steps, Task,
+    BatchSize, Dimension, ErrorCode, ErrorObject, GuidanceScale, JobRequest, LoraChoice,
+    ModelVocabulary, NormalizedRequest, SchedulerName, Seed, Steps,
     limits::{BATCH_IMAGES_MAX, JSON_SAFE_INTEGER_MAX},
 };
 
 /// Words of the vocabulary that a warning names.
 const WORDS_NAMED_MAX: usize = 8;
 
-/// What will be drawn for `request`, with what a person should know about it.
+/// What will be drawn for `request` and its images, with what a person should know about it.
 ///
 /// # Errors
-/// Names the field at fault: an unknown model or scheduler, or a size that the model cannot draw.
-pub fn normalize(request: JobRequest, catalog: &Catalog) -> Result<StoredJob, ErrorObject> {
+/// Names the field at fault: an unknown model or scheduler, a size that the model cannot draw, or fields that contradict
+/// each other.
+pub fn normalize(
+    request: JobRequest,
+    inputs: &Inputs,
+    catalog: &Catalog,
+) -> Result<StoredJob, ErrorObject> {
     let model = match &request.model {
         None => catalog.default_model(),
         Some(id) => catalog.get(id).ok_or_else(|| {
@@ -31,17 +40,21 @@ pub fn normalize(request: JobRequest, catalog: &Catalog) -> Result<StoredJob, Er
         .vocabulary
         .as_ref()
         .and_then(|vocabulary| unknown_words(request.prompt.as_str(), model, vocabulary));
+    let steps = match request.steps {
+        Some(steps) => steps,
+        None => u32::try_from(description.steps)
+            .ok()
+            .and_then(|steps| Steps::new(steps).ok())
+            .ok_or_else(|| default_out_of_bounds("steps", model))?,
+    };
+    let edit = Edit::of(&request, inputs, steps, model)?;
+    let mut warnings: Vec<String> = prompt_words.into_iter().collect();
+    warnings.extend(edit.warnings);
     let request = NormalizedRequest {
-        task: request.task.unwrap_or(Task::TextToImage),
-        width: dimension("width", request.width, description.width, model)?,
-        height: dimension("height", request.height, description.height, model)?,
-        steps: match request.steps {
-            Some(steps) => steps,
-            None => u32::try_from(description.steps)
-                .ok()
-                .and_then(|steps| Steps::new(steps).ok())
-                .ok_or_else(|| default_out_of_bounds("steps", model))?,
-        },
+        task: edit.task,
+        width: dimension("width", edit.width, description.width, model)?,
+        height: dimension("height", edit.height, description.height, model)?,
+        steps,
         guidance_scale: match request.guidance_scale {
             Some(guidance_scale) => guidance_scale,
             None => GuidanceScale::new(description.guidance_scale)
@@ -59,15 +72,39 @@ pub fn normalize(request: JobRequest, catalog: &Catalog) -> Result<StoredJob, Er
         model: model.id.clone(),
         prompt: request.prompt,
         negative_prompt: request.negative_prompt.unwrap_or_default(),
+        init_image: inputs.init_image.as_ref().map(Input::to_wire),
+        strength: edit.strength,
+        mask: inputs.mask.as_ref().map(Input::to_wire),
+        mask_blur: edit.mask_blur,
+        mask_invert: edit.mask_invert,
+        only_masked: edit.only_masked,
+        only_masked_padding: edit.only_masked_padding,
+        inpaint_fill: edit.inpaint_fill,
+        outpaint: request.outpaint,
+        clip_skip: request.clip_skip.unwrap_or_default(),
+        guidance_rescale: request.guidance_rescale.unwrap_or_default(),
+        loras: loras(request.loras.unwrap_or_default())?,
         preview: request.preview,
         output_format: request.output_format.unwrap_or_default(),
         response_format: request.response_format.unwrap_or_default(),
+        metadata: request.metadata.unwrap_or(true),
         cancel_on_disconnect: request.cancel_on_disconnect.unwrap_or(false),
     };
-    Ok(StoredJob {
-        request,
-        warnings: prompt_words.into_iter().collect(),
-    })
+    Ok(StoredJob { request, warnings })
+}
+
+/// None is known yet to any worker.
+fn loras(wanted: Vec<LoraChoice>) -> Result<Vec<LoraChoice>, ErrorObject> {
+    match wanted.first() {
+        None => Ok(wanted),
+        Some(lora) => {
+            let message = format!(
+                "loras[0].name must be a LoRA of this worker, which has none, got {}",
+                lora.name
+            );
+            Err(ErrorObject::new(ErrorCode::LoraNotFound, message).with_param("loras[0].name"))
+        }
+    }
 }
 
 fn dimension(

@@ -4,20 +4,26 @@ use crate::{app::App, auth, error, origin, request_scope, routes};
 use axum::{
     Router,
     middleware::{from_fn, from_fn_with_state},
-    routing::get,
+    routing::{get, post},
 };
 use tower_http::catch_panic::CatchPanicLayer;
 
 /// Everything that the server answers to.
 pub fn router(app: App) -> Router {
     let routes = Router::new()
-        .route("/v1/jobs", axum::routing::post(routes::jobs::submit))
+        .route("/v1/jobs", post(routes::jobs::submit))
         .route(
             "/v1/jobs/{job_id}",
             get(routes::jobs::get).delete(routes::jobs::cancel),
         )
         .route("/v1/jobs/{job_id}/stream", get(routes::events::stream))
         .route("/v1/jobs/{job_id}/images/{index}", get(routes::images::get))
+        .route("/v1/uploads", post(routes::uploads::create))
+        .route(
+            "/v1/uploads/{upload_id}",
+            get(routes::uploads::get).delete(routes::uploads::delete),
+        )
+        .route("/v1/png-info", post(routes::png_info::read))
         .route("/v1/models", get(routes::models::list))
         .route("/v1/models/{model_id}", get(routes::models::get))
         .route("/v1/schedulers", get(routes::models::schedulers))

@@ -4,18 +4,24 @@ use super::set_threads;
 use crate::{
     catalog::{Catalog, CatalogModel},
     config::GenerateArgs,
+    edit::{self, Sources},
     encode::encode_image,
+    inputs::{Input, Inputs},
+    metadata::PictureMetadata,
     normalize::normalize,
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use scumble_diffusion::{DrawParams, LoadOptions, Pipeline, Report, RgbImage};
+use scumble_diffusion::{LoadOptions, Pipeline, Report, RgbImage};
 use scumble_protocol::{
-    BatchSize, Dimension, GuidanceScale, JobRequest, ModelId, NegativePrompt, NormalizedRequest,
-    OutputFormat, Prompt, SchedulerName, Seed, Steps, ValueError,
+    BatchSize, ClipSkip, Dimension, GuidanceRescale, GuidanceScale, InpaintFill, JobRequest,
+    MaskBlur, ModelId, NegativePrompt, NormalizedRequest, OnlyMaskedPadding, Outpaint,
+    OutpaintPixels, OutputFormat, Prompt, SchedulerName, Seed, Steps, Strength, ValueError,
+    limits::IMAGE_BYTES_MAX,
 };
 use std::{
     ffi::OsString,
     fs,
+    io::Read as _,
     ops::ControlFlow,
     path::{Path, PathBuf},
     time::Instant,
@@ -26,16 +32,19 @@ pub(super) fn run(args: &GenerateArgs) -> Result<(), String> {
     let format = format_of(&args.output)?;
     let catalog = Catalog::open(&args.models.models).map_err(|error| error.to_string())?;
     let model = catalog.default_model();
-    let stored = normalize(request(args, &model.id)?, &catalog).map_err(|error| error.message)?;
+    let inputs = inputs(args)?;
+    let stored =
+        normalize(request(args, &model.id)?, &inputs, &catalog).map_err(|error| error.message)?;
     for warning in &stored.warnings {
         eprintln!("note: {warning}");
     }
     let started = Instant::now();
-    let images = draw(args, model, &stored.request)?;
+    let images = draw(args, model, &stored.request, &inputs)?;
     let elapsed_s = started.elapsed().as_secs_f64();
     for (index, (seed, picture)) in images.iter().enumerate() {
         let path = numbered(&args.output, index);
-        let bytes = encode_image(picture, format)
+        let metadata = PictureMetadata::of(&stored.request, Seed(*seed));
+        let bytes = encode_image(picture, format, metadata.as_ref())
             .map_err(|error| format!("{}: {error}", path.display()))?;
         fs::write(&path, bytes)
             .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
@@ -50,6 +59,7 @@ fn draw(
     args: &GenerateArgs,
     model: &CatalogModel,
     request: &NormalizedRequest,
+    inputs: &Inputs,
 ) -> Result<Vec<(u64, RgbImage)>, String> {
     let device = args
         .device
@@ -58,8 +68,13 @@ fn draw(
         .map_err(|error| error.to_string())?;
     let pipeline = Pipeline::load(&model.files, &device, &LoadOptions::default())
         .map_err(|error| format!("model {} cannot be used: {error}", model.id))?;
-    let params = params(request)?;
-    let bar = progress_bar(params.steps * params.n);
+    let file = |input: &Option<Input>| input.as_ref().map(|input| input.blob.bytes().to_vec());
+    let sources = Sources {
+        init_image: file(&inputs.init_image),
+        mask: file(&inputs.mask),
+    };
+    let params = edit::params(request, sources).map_err(|error| error.to_string())?;
+    let bar = progress_bar(edit::steps_taken(request) * params.n);
     let mut images = Vec::new();
     let drawn = pipeline.draw(&params, &mut |report| {
         match report {
@@ -113,15 +128,80 @@ fn request(args: &GenerateArgs, model: &ModelId) -> Result<JobRequest, String> {
         scheduler: optional("--scheduler", args.scheduler, |kind| {
             SchedulerName::new(kind.name())
         })?,
+        init_image: None,
+        strength: optional("--strength", args.strength, Strength::new)?,
+        mask: None,
+        mask_blur: optional("--mask-blur", args.mask_blur, MaskBlur::new)?,
+        mask_invert: args.mask_invert.then_some(true),
+        only_masked: args.only_masked.map(|_| true),
+        only_masked_padding: optional(
+            "--only-masked",
+            args.only_masked.flatten(),
+            OnlyMaskedPadding::new,
+        )?,
+        inpaint_fill: args.inpaint_fill.as_deref().map(inpaint_fill).transpose()?,
+        outpaint: args.outpaint.as_deref().map(outpaint).transpose()?,
+        clip_skip: optional("--clip-skip", args.clip_skip, ClipSkip::new)?,
+        guidance_rescale: optional(
+            "--guidance-rescale",
+            args.guidance_rescale,
+            GuidanceRescale::new,
+        )?,
+        loras: None,
         preview: None,
-        output_format: None,
+        output_format: Some(format_of(&args.output)?),
         response_format: None,
+        metadata: args.no_metadata.then_some(false),
         cancel_on_disconnect: None,
     })
 }
 
-fn params(request: &NormalizedRequest) -> Result<DrawParams, String> {
-    crate::engine::params(request).map_err(|error| error.to_string())
+/// The images that are named, looked at.
+fn inputs(args: &GenerateArgs) -> Result<Inputs, String> {
+    let read = |option: &str, path: &Option<PathBuf>| -> Result<Option<Input>, String> {
+        let Some(path) = path else { return Ok(None) };
+        let name = path.display();
+        // One byte more than may be tells that there is more, without reading the rest.
+        let bytes_max = u64::try_from(IMAGE_BYTES_MAX).unwrap_or(u64::MAX);
+        let mut bytes = Vec::new();
+        fs::File::open(path)
+            .and_then(|file| file.take(bytes_max + 1).read_to_end(&mut bytes))
+            .map_err(|error| format!("{option} {name} cannot be read: {error}"))?;
+        Input::look_at(&format!("{option} {name}"), bytes)
+            .map(Some)
+            .map_err(|error| error.message)
+    };
+    Ok(Inputs {
+        init_image: read("--init-image", &args.init_image)?,
+        mask: read("--mask", &args.mask)?,
+    })
+}
+
+/// `LEFT,TOP,RIGHT,BOTTOM` in pixels.
+fn outpaint(text: &str) -> Result<Outpaint, String> {
+    let numbers: Vec<&str> = text.split(',').map(str::trim).collect();
+    let [left, top, right, bottom] = numbers.as_slice() else {
+        return Err(format!(
+            "--outpaint must be four numbers, LEFT,TOP,RIGHT,BOTTOM, got {text}"
+        ));
+    };
+    let pixels = |edge: &str, number: &str| {
+        let number: u32 = number
+            .parse()
+            .map_err(|_| format!("--outpaint {edge} must be a number of pixels, got {number}"))?;
+        OutpaintPixels::new(number).map_err(|error| format!("--outpaint {edge} {error}"))
+    };
+    Ok(Outpaint {
+        left: pixels("left", left)?,
+        top: pixels("top", top)?,
+        right: pixels("right", right)?,
+        bottom: pixels("bottom", bottom)?,
+    })
+}
+
+fn inpaint_fill(text: &str) -> Result<InpaintFill, String> {
+    serde_json::from_value(text.into())
+        .map_err(|_| format!("--inpaint-fill must be original, noise, blur or fill, got {text}"))
 }
 
 fn format_of(path: &Path) -> Result<OutputFormat, String> {

@@ -1,6 +1,7 @@
 //! What the binary can do, one command a file.
 
 mod generate;
+mod inspect;
 mod models;
 pub mod serve;
 
@@ -15,6 +16,7 @@ pub fn run(cli: Cli) -> Result<(), String> {
     match cli.command {
         Command::Serve(args) => serve::run(args),
         Command::Generate(args) => generate::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Models(args) => models::run(&args),
     }
 }

@@ -22,8 +22,8 @@ use scumble_jobs::{
     JobStore,
     sqlite::{SqliteOptions, SqliteStore},
 };
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
-use tokio::{task::JoinHandle, time::MissedTickBehavior};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{sync::Semaphore, task::JoinHandle, time::MissedTickBehavior};
 
 /// Serves until a signal comes.
 pub(super) fn run(args: ServeArgs) -> Result<(), String> {
@@ -78,7 +78,7 @@ impl Running {
         let catalog =
             Arc::new(Catalog::open(&args.models.models).map_err(|error| error.to_string())?);
         let listener = Listener::bind(args.address()).await?;
-        let store = Arc::new(open_store(&args.data_dir()?, args.queue_jobs_max)?);
+        let store = Arc::new(open_store(&args)?);
         let shutdown = Shutdown::default();
         let shutdown_timeout = Duration::from_millis(args.shutdown_timeout_ms);
         let estimator = Arc::new(Estimator::default());
@@ -111,6 +111,8 @@ impl Running {
             origins: OriginPolicy::new(args.host, &args.allow_hosts, &args.allow_origins),
             shutdown: shutdown.clone(),
             body_read_timeout: limits::BODY_READ_TIMEOUT,
+            large_bodies: Arc::new(Semaphore::new(limits::LARGE_BODIES_MAX)),
+            decoders: Arc::new(Semaphore::new(limits::DECODERS_MAX)),
         });
         let address = listener.address();
         let serving = listener.serve(
@@ -193,9 +195,12 @@ async fn failure(status: &mut tokio::sync::watch::Receiver<EngineStatus>) -> Str
     }
 }
 
-fn open_store(data_dir: &Path, queue_jobs_max: u32) -> Result<SqliteStore, String> {
-    let mut options = SqliteOptions::new(data_dir, attempts_exhausted);
-    options.queue_jobs_max = queue_jobs_max;
+fn open_store(args: &ServeArgs) -> Result<SqliteStore, String> {
+    let data_dir = args.data_dir()?;
+    let mut options = SqliteOptions::new(&data_dir, attempts_exhausted);
+    options.queue_jobs_max = args.queue_jobs_max;
+    options.upload_bytes_max = args.upload_bytes_max;
+    options.input_bytes_max = limits::FINISHED_INPUT_BYTES_MAX;
     options.attempts_max = limits::ATTEMPTS_MAX;
     options.live_events_max = limits::LIVE_EVENTS_MAX;
     SqliteStore::open(options).map_err(|error| match error {

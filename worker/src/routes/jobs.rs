@@ -1,10 +1,11 @@
 //! Jobs: submitted, looked at, cancelled.
 
-use super::{job_id, no_such_job, unreadable};
+use super::{body::JobBody, job_id, no_such_job, unreadable};
 use crate::{
     app::{App, AppState},
     error::ApiError,
-    limits::{BODY_DISCARDED_BYTES_MAX, WAIT_SECONDS_MAX},
+    inputs::resolve,
+    limits::WAIT_SECONDS_MAX,
     normalize::normalize,
     record::to_job,
     routes::images,
@@ -12,19 +13,13 @@ use crate::{
 };
 use axum::{
     Json,
-    body::Body,
-    extract::{FromRequest, Path, Request, State},
+    extract::{Path, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt as _;
 use scumble_jobs::{Cancellation, JobRecord};
-use scumble_protocol::{
-    ErrorCode, Job, JobId, JobRequest, JobStatus, OutputFormat, ResponseFormat,
-    limits::JOB_BODY_BYTES_MAX,
-};
+use scumble_protocol::{ErrorCode, Job, JobId, JobStatus, OutputFormat, ResponseFormat};
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -38,12 +33,9 @@ use tokio::sync::broadcast::error::RecvError;
 pub async fn submit(
     State(app): State<App>,
     preference: Preference,
-    JobBody(mut request): JobBody,
+    body: JobBody,
 ) -> Result<Response, ApiError> {
-    if let Some(format) = preference.picture {
-        request.output_format.get_or_insert(format);
-    }
-    let record = accept(&app, request).await?;
+    let record = accept(&app, body, preference.picture).await?;
     let job = to_job(&record).map_err(unreadable)?;
     match preference.wait {
         None => Ok(accepted(&job, None)),
@@ -83,13 +75,28 @@ pub async fn cancel(
     Ok((StatusCode::ACCEPTED, Json(job)).into_response())
 }
 
-/// Checks a request and puts it in the queue.
-async fn accept(app: &AppState, request: JobRequest) -> Result<JobRecord, ApiError> {
+/// Checks a request and its images, and puts them in the queue.
+async fn accept(
+    app: &AppState,
+    body: JobBody,
+    format: Option<OutputFormat>,
+) -> Result<JobRecord, ApiError> {
     if app.shutdown.is_draining() {
         return Err(ApiError::draining());
     }
-    let stored = normalize(request, &app.catalog)?;
-    match app.submit(&stored).await {
+    let JobBody {
+        mut request,
+        files,
+        room,
+    } = body;
+    if let Some(format) = format {
+        request.output_format.get_or_insert(format);
+    }
+    let inputs = resolve(app, &mut request, files).await?;
+    let stored = normalize(request, &inputs, &app.catalog)?;
+    let submitted = app.submit(&stored, inputs).await;
+    drop(room);
+    match submitted {
         Ok(record) => {
             tracing::info!(job_id = record.id, "job accepted");
             Ok(record)
@@ -263,64 +270,4 @@ impl<S: Send + Sync> axum::extract::FromRequestParts<S> for Preference {
     ) -> Result<Self, Self::Rejection> {
         Ok(Self::from_headers(&parts.headers))
     }
-}
-
-/// A parsed body: JSON within its limits of size and time.
-#[derive(Debug)]
-pub struct JobBody(JobRequest);
-
-impl FromRequest<App> for JobBody {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
-        if !is_json(request.headers()) {
-            return Err(ApiError::new(
-                ErrorCode::UnsupportedMediaType,
-                "Content-Type must be application/json",
-            ));
-        }
-        let bytes = tokio::time::timeout(app.body_read_timeout, read(request.into_body()))
-            .await
-            .map_err(|_| {
-                let message = format!(
-                    "the body must arrive within {} s",
-                    app.body_read_timeout.as_secs()
-                );
-                ApiError::new(ErrorCode::RequestTimeout, message)
-            })??;
-        Ok(Self(JobRequest::from_json(&bytes)?))
-    }
-}
-
-/// Reads what is too large to its end as well, within reason: a client that is still sending would otherwise see a
-/// broken connection instead of the answer.
-async fn read(mut body: Body) -> Result<Bytes, ApiError> {
-    let mut bytes = BytesMut::new();
-    let mut received: usize = 0;
-    while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|_| ApiError::new(ErrorCode::InvalidJson, "the body ended early"))?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        received = received.saturating_add(data.len());
-        if received <= JOB_BODY_BYTES_MAX {
-            bytes.extend_from_slice(&data);
-        } else if received > BODY_DISCARDED_BYTES_MAX {
-            break;
-        }
-    }
-    if received <= JOB_BODY_BYTES_MAX {
-        return Ok(bytes.freeze());
-    }
-    let message = format!("the body must be at most {JOB_BODY_BYTES_MAX} bytes");
-    Err(ApiError::new(ErrorCode::PayloadTooLarge, message))
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(';').next())
-        .is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/json"))
 }

@@ -1,11 +1,14 @@
 //! One resource a file. A handler extracts, calls one domain function, responds.
 
+pub mod body;
 pub mod events;
 pub mod health;
 pub mod images;
 pub mod jobs;
 pub mod models;
+pub mod png_info;
 pub mod ui;
+pub mod uploads;
 
 use crate::error::ApiError;
 use scumble_protocol::JobId;

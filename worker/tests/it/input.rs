@@ -1,6 +1,7 @@
 //! What cannot be drawn is refused before a job is made.
 
 use crate::support::{Server, jobs_in};
+use scumble_protocol::limits::JOB_BODY_BYTES_MAX;
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -154,7 +155,7 @@ async fn what_is_not_a_json_body_of_bounded_size_is_refused() {
             .body(body)
             .send()
     };
-    let large = format!(r#"{{"prompt":"{}"}}"#, "x".repeat(300 * 1024));
+    let large = format!(r#"{{"prompt":"{}"}}"#, "x".repeat(JOB_BODY_BYTES_MAX));
     let rows = [
         (
             "text/plain",

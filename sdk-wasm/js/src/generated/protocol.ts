@@ -6,6 +6,11 @@
 export type BatchSize = number;
 
 /**
+ * Last layers of the text encoder that are left out, 0–32.
+ */
+export type ClipSkip = number;
+
+/**
  * Width or height in pixels: a multiple of 8, 8–4096. A model's own bounds are narrower and checked with the
  * model.
  */
@@ -40,7 +45,7 @@ error: ErrorObject, };
 /**
  * What exactly went wrong: stable names that clients branch on.
  */
-export type ErrorCode = "invalid_json" | "invalid_value" | "unknown_field" | "missing_field" | "model_not_found" | "scheduler_not_found" | "not_found" | "method_not_allowed" | "unsupported_media_type" | "payload_too_large" | "request_timeout" | "job_finished" | "idempotency_key_reused" | "invalid_api_key" | "forbidden_origin" | "queue_full" | "model_loading" | "draining" | "storage_unavailable" | "drawing_failed" | "attempts_exhausted" | "internal_error" | "job_cancelled" | "connection_failed" | "invalid_response" | "timeout" | "aborted" | "unknown";
+export type ErrorCode = "invalid_json" | "invalid_value" | "unknown_field" | "missing_field" | "model_not_found" | "scheduler_not_found" | "not_found" | "method_not_allowed" | "unsupported_media_type" | "payload_too_large" | "request_timeout" | "job_finished" | "idempotency_key_reused" | "invalid_api_key" | "forbidden_origin" | "invalid_image" | "lora_not_found" | "queue_full" | "uploads_full" | "model_loading" | "draining" | "storage_unavailable" | "drawing_failed" | "attempts_exhausted" | "internal_error" | "job_cancelled" | "connection_failed" | "invalid_response" | "timeout" | "aborted" | "unknown";
 
 /**
  * What went wrong, for a person (`message`) and for a program (`code`, `param`).
@@ -73,9 +78,35 @@ request_id: string | null, };
 export type ErrorType = "invalid_request_error" | "authentication_error" | "rate_limit_error" | "server_error" | "connection_error" | "unknown";
 
 /**
+ * How much of the prediction's spread is taken back to what it was without guidance, 0–1.
+ */
+export type GuidanceRescale = number;
+
+/**
  * How strongly the prompt steers, 0–30; 1 and below turn classifier-free guidance off.
  */
 export type GuidanceScale = number;
+
+/**
+ * An image that a job was given, by what it is instead of by its bytes.
+ */
+export type ImageInput = {
+/**
+ * SHA-256 of the file, in hexadecimal.
+ */
+sha256: string,
+/**
+ * Pixels across, turned upright as its EXIF orientation says.
+ */
+width: number,
+/**
+ * Pixels down.
+ */
+height: number,
+/**
+ * `image/png`, `image/webp` or `image/jpeg`: what the bytes are, whatever they were called.
+ */
+mime_type: string, };
 
 /**
  * One finished image.
@@ -109,6 +140,17 @@ url: string,
  * The encoded file in base64, where the response format asks for it.
  */
 image_base64?: string, };
+
+/**
+ * An image in a request: its file in base64, as a `data:` URL or not, or the id of an upload. URLs are never
+ * fetched.
+ */
+export type ImageSource = string;
+
+/**
+ * What is under the mask before drawing begins.
+ */
+export type InpaintFill = "original" | "noise" | "blur" | "fill";
 
 /**
  * A job: the body of `GET /v1/jobs/{id}` and of the 202 that accepts it.
@@ -322,6 +364,54 @@ n?: BatchSize | null,
  */
 scheduler?: SchedulerName | null,
 /**
+ * The image to start from: its file (PNG, JPEG or WebP) in base64, as a `data:` URL or not, or the id of an upload.
+ */
+init_image?: ImageSource | null,
+/**
+ * How much of the image is given up to noise, above 0 and at most 1; 0.75 when left out.
+ */
+strength?: Strength | null,
+/**
+ * Which part is drawn anew (white); given as `init_image` is.
+ */
+mask?: ImageSource | null,
+/**
+ * The standard deviation of the blur that the mask gets, 0–64 pixels; 4 when left out.
+ */
+mask_blur?: MaskBlur | null,
+/**
+ * Whether black is drawn anew instead of white.
+ */
+mask_invert?: boolean | null,
+/**
+ * Draws nothing but the masked part, at the whole size of the result.
+ */
+only_masked?: boolean | null,
+/**
+ * Pixels around the masked part that are drawn along with it, 0–1024; 32 when left out.
+ */
+only_masked_padding?: OnlyMaskedPadding | null,
+/**
+ * What is under the mask before drawing begins.
+ */
+inpaint_fill?: InpaintFill | null,
+/**
+ * Pixels added to the image's edges, to be drawn.
+ */
+outpaint?: Outpaint | null,
+/**
+ * Last layers of the text encoder that are left out, 0–32.
+ */
+clip_skip?: ClipSkip | null,
+/**
+ * How much of the prediction's spread is taken back to what it was without guidance, 0–1.
+ */
+guidance_rescale?: GuidanceRescale | null,
+/**
+ * At most 8 LoRAs.
+ */
+loras?: Array<LoraChoice> | null,
+/**
  * Sends previews while it draws.
  */
 preview?: Preview | null,
@@ -334,6 +424,10 @@ output_format?: OutputFormat | null,
  */
 response_format?: ResponseFormat | null,
 /**
+ * Whether the images' files say how they were drawn; yes when left out.
+ */
+metadata?: boolean | null,
+/**
  * Cancels the job when the last stream reader goes away.
  */
 cancel_on_disconnect?: boolean | null, };
@@ -342,6 +436,34 @@ cancel_on_disconnect?: boolean | null, };
  * Where a job stands. The last three are final.
  */
 export type JobStatus = "queued" | "running" | "succeeded" | "failed" | "cancelled";
+
+/**
+ * A LoRA and how strongly it counts.
+ */
+export type LoraChoice = {
+/**
+ * Which.
+ */
+name: LoraName,
+/**
+ * How strongly; 1 when left out.
+ */
+scale?: LoraScale, };
+
+/**
+ * A LoRA's name as the worker lists it. Looked up in a table, never joined to a path.
+ */
+export type LoraName = string;
+
+/**
+ * How strongly a LoRA counts, −4–4; negative ones steer away from it.
+ */
+export type LoraScale = number;
+
+/**
+ * The standard deviation of the blur that a mask gets, 0–64 pixels.
+ */
+export type MaskBlur = number;
 
 /**
  * A model that this worker can draw with.
@@ -527,6 +649,54 @@ n: BatchSize,
  */
 scheduler: SchedulerName,
 /**
+ * The image that it starts from.
+ */
+init_image?: ImageInput,
+/**
+ * How much of the image is given up to noise; only with an image.
+ */
+strength?: Strength,
+/**
+ * Which part is drawn anew.
+ */
+mask?: ImageInput,
+/**
+ * The standard deviation of the blur that the mask gets, in pixels; only for an inpaint, as what follows.
+ */
+mask_blur?: MaskBlur,
+/**
+ * Whether black is drawn anew instead of white.
+ */
+mask_invert?: boolean,
+/**
+ * Whether nothing but the masked part is drawn, at the whole size of the result.
+ */
+only_masked?: boolean,
+/**
+ * Pixels around the masked part that are drawn along with it; only with `only_masked`.
+ */
+only_masked_padding?: OnlyMaskedPadding,
+/**
+ * What is under the mask before drawing begins.
+ */
+inpaint_fill?: InpaintFill,
+/**
+ * Pixels added to the image's edges.
+ */
+outpaint?: Outpaint,
+/**
+ * Last layers of the text encoder that are left out.
+ */
+clip_skip: ClipSkip,
+/**
+ * How much of the prediction's spread is taken back to what it was without guidance.
+ */
+guidance_rescale: GuidanceRescale,
+/**
+ * LoRAs, in the order in which they are added.
+ */
+loras: Array<LoraChoice>,
+/**
  * Whether and how often previews are sent.
  */
 preview: Preview | null,
@@ -539,14 +709,103 @@ output_format: OutputFormat,
  */
 response_format: ResponseFormat,
 /**
+ * Whether the images' files say how they were drawn.
+ */
+metadata: boolean,
+/**
  * Whether the job is cancelled when the last stream reader goes away.
  */
 cancel_on_disconnect: boolean, };
 
 /**
+ * Pixels around the masked part that are drawn along with it, 0–1024.
+ */
+export type OnlyMaskedPadding = number;
+
+/**
+ * Pixels added to an image's edges, to be drawn.
+ */
+export type Outpaint = {
+/**
+ * On the left.
+ */
+left?: number,
+/**
+ * On top.
+ */
+top?: number,
+/**
+ * On the right.
+ */
+right?: number,
+/**
+ * At the bottom.
+ */
+bottom?: number, };
+
+/**
  * The file format of finished images.
  */
 export type OutputFormat = "png" | "webp" | "jpeg";
+
+/**
+ * One text in a picture's file.
+ */
+export type PictureText = {
+/**
+ * The PNG keyword, or the EXIF field.
+ */
+key: string,
+/**
+ * The text, cut where it is too long.
+ */
+text: string, };
+
+/**
+ * The answer of `POST /v1/png-info`: what a picture's file says about how it was drawn.
+ */
+export type PngInfo = {
+/**
+ * Which program wrote it, if that can be told.
+ */
+source: TextSource | null,
+/**
+ * A1111's text, as it stands in the file.
+ */
+parameters: string | null,
+/**
+ * The same in the words of a job, as far as it can be understood.
+ */
+request: ReadParameters | null,
+/**
+ * The request that draws the picture, where a worker of this kind wrote it.
+ */
+scumble: NormalizedRequest | null,
+/**
+ * Every text in the file, as it stands there.
+ */
+texts: Array<PictureText>,
+/**
+ * Pixels across.
+ */
+width: number,
+/**
+ * Pixels down.
+ */
+height: number,
+/**
+ * What could not be read.
+ */
+warnings: Array<string>, };
+
+/**
+ * The body of `POST /v1/png-info` where it is JSON.
+ */
+export type PngInfoRequest = {
+/**
+ * The picture's file in base64, as a `data:` URL or not, or the id of an upload.
+ */
+image: ImageSource, };
 
 /**
  * How often a look at the unfinished image is sent.
@@ -570,6 +829,67 @@ export type PreviewFormat = "webp" | "png" | "jpeg";
  * What to draw: 1–4000 characters, not only white space.
  */
 export type Prompt = string;
+
+/**
+ * A1111's text in the words of a job. What is missing there, or is out of a job's bounds, is missing here.
+ */
+export type ReadParameters = {
+/**
+ * What was to be drawn.
+ */
+prompt?: string,
+/**
+ * What was to be steered away from.
+ */
+negative_prompt?: string,
+/**
+ * Denoising steps.
+ */
+steps?: Steps,
+/**
+ * Scheduler, by the name that it has here.
+ */
+scheduler?: SchedulerName,
+/**
+ * How strongly the prompt steered.
+ */
+guidance_scale?: GuidanceScale,
+/**
+ * The seed.
+ */
+seed?: Seed,
+/**
+ * Pixels across.
+ */
+width?: number,
+/**
+ * Pixels down.
+ */
+height?: number,
+/**
+ * The model's name there, which need not be one of this worker's.
+ */
+model?: string,
+/**
+ * How much of the image was given up to noise.
+ */
+strength?: Strength,
+/**
+ * The blur that the mask got.
+ */
+mask_blur?: MaskBlur,
+/**
+ * Last layers of the text encoder that were left out.
+ */
+clip_skip?: ClipSkip,
+/**
+ * LoRAs that the prompt named, and names there no more.
+ */
+loras?: Array<LoraChoice>,
+/**
+ * Every field of the last line, as it stands there.
+ */
+fields?: { [key in string]: string }, };
 
 /**
  * How finished images reach the client.
@@ -619,9 +939,19 @@ export type Seed = number | string;
 export type Steps = number;
 
 /**
+ * How much of an image is given up to noise: above 0, at most 1.
+ */
+export type Strength = number;
+
+/**
  * What kind of drawing a job is.
  */
-export type Task = "text_to_image";
+export type Task = "text_to_image" | "image_to_image" | "inpaint";
+
+/**
+ * Which program wrote a picture's text.
+ */
+export type TextSource = "scumble" | "automatic1111" | "comfyui" | "invokeai";
 
 /**
  * How long each part of a job took, in milliseconds.
@@ -647,3 +977,45 @@ decode_ms: number,
  * From taken by an engine to the last image stored.
  */
 total_ms: number, };
+
+/**
+ * An image that the worker keeps for a while: the body of `GET /v1/uploads/{id}` and of the 201 that made it.
+ */
+export type Upload = {
+/**
+ * What a job names it by, as `init_image` or `mask`.
+ */
+id: UploadId,
+/**
+ * SHA-256 of the file, in hexadecimal.
+ */
+sha256: string,
+/**
+ * Pixels across, turned upright as its EXIF orientation says.
+ */
+width: number,
+/**
+ * Pixels down.
+ */
+height: number,
+/**
+ * `image/png`, `image/webp` or `image/jpeg`: what the bytes are, whatever they were called.
+ */
+mime_type: string,
+/**
+ * Bytes of the file.
+ */
+bytes: number,
+/**
+ * When it came (RFC 3339, UTC).
+ */
+created_at: string,
+/**
+ * When it goes (RFC 3339, UTC); jobs that use it keep their own hold on it.
+ */
+expires_at: string, };
+
+/**
+ * `upload_` and a ULID in lower case; made by the server only.
+ */
+export type UploadId = string;

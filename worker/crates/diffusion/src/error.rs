@@ -25,6 +25,8 @@ pub enum ErrorKind {
     InvalidWeights,
     /// The files are sound but ask for something that this crate does not implement.
     UnsupportedModel,
+    /// A LoRA is sound but was made for another model.
+    LoraMismatch,
     /// The model produced NaN or infinity.
     NotFinite,
     /// The device cannot be opened.

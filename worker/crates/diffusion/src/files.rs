@@ -178,7 +178,7 @@ impl Deref for WeightsBytes {
 }
 
 #[cfg(not(target_family = "wasm"))]
-fn map_file(path: &Path) -> std::io::Result<WeightsBytes> {
+pub(crate) fn map_file(path: &Path) -> std::io::Result<WeightsBytes> {
     let file = File::open(path)?;
     if file.metadata()?.len() == 0 {
         // Mapping nothing is an error on some systems; the parser says what is wrong with an empty file.
@@ -194,6 +194,6 @@ fn map_file(path: &Path) -> std::io::Result<WeightsBytes> {
 }
 
 #[cfg(target_family = "wasm")]
-fn map_file(path: &Path) -> std::io::Result<WeightsBytes> {
+pub(crate) fn map_file(path: &Path) -> std::io::Result<WeightsBytes> {
     std::fs::read(path).map(WeightsBytes::Read)
 }

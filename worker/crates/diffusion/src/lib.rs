@@ -10,6 +10,7 @@ mod device;
 mod error;
 mod files;
 pub mod image;
+mod lora;
 mod ops;
 mod pipeline;
 mod rng;
@@ -23,10 +24,11 @@ pub use candle_core::{Device, Tensor};
 pub use device::{DeviceChoice, LoadOptions, Precision, device_name};
 pub use error::{Error, ErrorKind};
 pub use files::ModelFiles;
-pub use image::{GrayImage, RgbImage};
+pub use image::{Edges, GrayImage, RgbImage, extend, split_alpha};
+pub use lora::{Lora, LoraDescription};
 pub use pipeline::{
     DrawParams, Family, Inpaint, InpaintFill, ModelDescription, Pipeline, Preview, PromptEmbedding,
-    PromptTokenizer, Report, Start, TokenCount, steps_run,
+    PromptTokenizer, Report, Start, Task, TokenCount, steps_run,
 };
 pub use rng::{Noise, SeededNoise};
 pub use schedulers::SchedulerKind;

@@ -227,7 +227,6 @@ fn options_that_are_not_implemented_name_file_and_field() {
             json!(["diffusers", "UNet3DConditionModel"]),
         ),
         ("unet/config.json", "class_embed_type", json!("timestep")),
-        ("unet/config.json", "time_cond_proj_dim", json!(256)),
         (
             "unet/config.json",
             "resnet_time_scale_shift",
@@ -243,7 +242,7 @@ fn options_that_are_not_implemented_name_file_and_field() {
             "down_block_types",
             json!(["CrossAttnDownBlock2D", "AttnDownBlock2D", "DownBlock2D"]),
         ),
-        ("unet/config.json", "in_channels", json!(9)),
+        ("unet/config.json", "in_channels", json!(8)),
         ("unet/config.json", "act_fn", json!("tanh")),
         ("unet/config.json", "a_field_of_the_future", json!("on")),
         ("vae/config.json", "_class_name", json!("AutoencoderDC")),
@@ -282,6 +281,22 @@ fn values_that_make_no_sense_name_file_and_field() {
         ("unet/config.json", "cross_attention_dim", json!(17)),
         ("unet/config.json", "layers_per_block", json!("two")),
         ("unet/config.json", "sample_size", json!(-1)),
+        ("unet/config.json", "time_cond_proj_dim", json!(0)),
+        (
+            "unet/config.json",
+            "transformer_layers_per_block",
+            json!([1, 1]),
+        ),
+        (
+            "unet/config.json",
+            "transformer_layers_per_block",
+            json!([1, "two", 1]),
+        ),
+        (
+            "unet/config.json",
+            "reverse_transformer_layers_per_block",
+            json!([1, [1], 1]),
+        ),
         ("vae/config.json", "scaling_factor", json!(0)),
         (
             "vae/config.json",

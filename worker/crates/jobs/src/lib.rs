@@ -4,7 +4,8 @@
 //! is the embedded back end.
 
 use async_trait::async_trait;
-use std::fmt;
+use sha2::{Digest as _, Sha256};
+use std::{fmt, sync::Arc};
 
 pub mod sqlite;
 
@@ -30,6 +31,74 @@ pub struct NewJob {
     pub id: String,
     /// What to do: opaque bytes.
     pub payload: Vec<u8>,
+    /// What it is done to, kept as long as the job is; the payload says which is which, by their SHA-256.
+    pub inputs: Vec<Blob>,
+}
+
+/// Bytes that are known by their content.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Blob {
+    sha256: String,
+    bytes: Arc<Vec<u8>>,
+}
+
+impl Blob {
+    /// Takes the bytes' digest.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self {
+            sha256: sqlite::blobs::hex(&Sha256::digest(&bytes)),
+            bytes: Arc::new(bytes),
+        }
+    }
+
+    /// Its name: SHA-256 in lower-case hexadecimal.
+    #[must_use]
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl fmt::Debug for Blob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Blob({}, {} bytes)", self.sha256, self.bytes.len())
+    }
+}
+
+/// An upload to be stored: a blob that jobs may be given later, by its id.
+#[derive(Debug, Clone)]
+pub struct NewUpload {
+    /// Its id, made by the caller.
+    pub id: String,
+    /// Its bytes.
+    pub blob: Blob,
+    /// What the caller wants to know of it: opaque bytes.
+    pub details: Vec<u8>,
+    /// How long it is kept, in milliseconds.
+    pub kept_ms: i64,
+}
+
+/// An upload as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadRecord {
+    /// Its id.
+    pub id: String,
+    /// Its blob's name.
+    pub sha256: String,
+    /// Its blob's bytes.
+    pub bytes: u64,
+    /// What the caller wanted to know of it.
+    pub details: Vec<u8>,
+    /// Stored at, Unix milliseconds.
+    pub created_at_ms: i64,
+    /// Gone at, Unix milliseconds.
+    pub expires_at_ms: i64,
 }
 
 /// A job as stored.
@@ -138,6 +207,14 @@ pub enum Error {
     QueueFull {
         /// Jobs waiting.
         queued: u32,
+    },
+    /// As many bytes of uploads are kept as may be.
+    #[error("uploads have {kept_bytes} of at most {upload_bytes_max} bytes, no room for another")]
+    UploadsFull {
+        /// What is kept.
+        kept_bytes: u64,
+        /// What may be kept.
+        upload_bytes_max: u64,
     },
     /// No job has this id.
     #[error("no job {0}")]
@@ -287,6 +364,30 @@ pub trait JobStore: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// If the store fails.
     async fn image(&self, job_id: &str, index: u32) -> Result<Option<Vec<u8>>, Error>;
+
+    /// Keeps an upload: on disk (synced) when this returns.
+    ///
+    /// # Errors
+    /// [`Error::UploadsFull`], [`Error::Closed`] once the store is closing, or a store that fails.
+    async fn put_upload(&self, upload: NewUpload) -> Result<UploadRecord, Error>;
+
+    /// The upload, or `None` once it has expired.
+    ///
+    /// # Errors
+    /// If the store fails.
+    async fn upload(&self, upload_id: &str) -> Result<Option<UploadRecord>, Error>;
+
+    /// Forgets an upload; jobs that were given its blob keep it. Gives whether it was there.
+    ///
+    /// # Errors
+    /// If the store fails.
+    async fn delete_upload(&self, upload_id: &str) -> Result<bool, Error>;
+
+    /// The bytes of a blob that a job or an upload names, or `None`.
+    ///
+    /// # Errors
+    /// If the store fails, or the bytes are no longer what was stored.
+    async fn blob(&self, sha256: &str) -> Result<Option<Vec<u8>>, Error>;
 
     /// Stops handing out leases and accepting jobs, and finishes what is being written; pending
     /// [`JobStore::lease`] calls end in [`Error::Closed`]. Those who hold a lease may still finish or release it.

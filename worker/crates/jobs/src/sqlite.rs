@@ -5,7 +5,8 @@
 //! commit, by the writer, so that the order in a channel is the order in the log.
 
 use crate::{
-    Cancellation, Ending, Error, Event, EventReceiver, JobRecord, JobStore, Lease, NewEvent, NewJob,
+    Blob, Cancellation, Ending, Error, Event, EventReceiver, JobRecord, JobStore, Lease, NewEvent,
+    NewJob, NewUpload, UploadRecord,
 };
 use async_trait::async_trait;
 use rusqlite::Connection;
@@ -22,12 +23,14 @@ use std::{
 };
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+pub(crate) mod blobs;
 mod database;
 mod images;
 mod live;
 mod rows;
 mod writer;
 
+use blobs::BlobFiles;
 use images::ImageFiles;
 use live::{Effect, Live, lock};
 use rows::Holder;
@@ -73,7 +76,7 @@ pub type Exhausted = Box<dyn Fn(&JobRecord) -> LastWords + Send + std::marker::S
 
 /// How a store is opened.
 pub struct SqliteOptions {
-    /// Made if it is not there. Holds `jobs.sqlite3`, `images/` and a lock file.
+    /// Made if it is not there. Holds `jobs.sqlite3`, `images/`, `blobs/` and a lock file.
     pub data_dir: PathBuf,
     /// Queued jobs beyond which submissions are refused.
     pub queue_jobs_max: u32,
@@ -81,6 +84,10 @@ pub struct SqliteOptions {
     pub attempts_max: u32,
     /// Events that a live reader may be behind by.
     pub live_events_max: usize,
+    /// Bytes of uploads beyond which further ones are refused.
+    pub upload_bytes_max: u64,
+    /// Bytes of finished jobs' inputs beyond which the oldest such jobs are pruned.
+    pub input_bytes_max: u64,
     /// What a job says that has had its attempts.
     pub exhausted: Exhausted,
     /// Where the time comes from.
@@ -98,6 +105,8 @@ impl SqliteOptions {
             queue_jobs_max: 1_000,
             attempts_max: 3,
             live_events_max: 256,
+            upload_bytes_max: 1 << 30,
+            input_bytes_max: 8 << 30,
             exhausted: Box::new(exhausted),
             clock: Arc::new(SystemClock),
         }
@@ -112,6 +121,8 @@ impl fmt::Debug for SqliteOptions {
             .field("queue_jobs_max", &self.queue_jobs_max)
             .field("attempts_max", &self.attempts_max)
             .field("live_events_max", &self.live_events_max)
+            .field("upload_bytes_max", &self.upload_bytes_max)
+            .field("input_bytes_max", &self.input_bytes_max)
             .field("clock", &self.clock)
             .finish_non_exhaustive()
     }
@@ -121,9 +132,12 @@ impl fmt::Debug for SqliteOptions {
 #[derive(Debug)]
 pub struct SqliteStore {
     queue_jobs_max: u32,
+    upload_bytes_max: u64,
+    input_bytes_max: u64,
     clock: Arc<dyn Clock>,
     live: Arc<Live>,
     images: Arc<ImageFiles>,
+    blobs: Arc<BlobFiles>,
     readers: Arc<Readers>,
     closing: AtomicBool,
     /// `None` only while dropping.
@@ -153,6 +167,8 @@ impl SqliteStore {
             queue_jobs_max,
             attempts_max,
             live_events_max,
+            upload_bytes_max,
+            input_bytes_max,
             exhausted,
             clock,
         } = options;
@@ -165,6 +181,9 @@ impl SqliteStore {
         let (requeued, failed) =
             rows::recover(&transaction, attempts_max, &exhausted, clock.now_ms())?;
         let named_files = rows::image_files(&transaction)?;
+        rows::forget_expired_uploads(&transaction, clock.now_ms())?;
+        rows::forget_unused_blobs(&transaction)?;
+        let named_blobs = rows::blob_names(&transaction)?;
         transaction.commit()?;
         if requeued + failed > 0 {
             tracing::warn!(
@@ -174,6 +193,7 @@ impl SqliteStore {
             );
         }
         let images = ImageFiles::open(data_dir.join("images"), &named_files)?;
+        let blobs = BlobFiles::open(data_dir.join("blobs"), &named_blobs)?;
 
         let readers = (0..READERS_MAX)
             .map(|_| database::open_reader(&path))
@@ -185,9 +205,12 @@ impl SqliteStore {
             .spawn(move || writer.run())?;
         Ok(Self {
             queue_jobs_max,
+            upload_bytes_max,
+            input_bytes_max,
             clock,
             live,
             images: Arc::new(images),
+            blobs: Arc::new(blobs),
             readers: Arc::new(Readers {
                 idle: Mutex::new(readers),
                 permits: Arc::new(Semaphore::new(READERS_MAX)),
@@ -199,15 +222,19 @@ impl SqliteStore {
         })
     }
 
-    /// Forgets finished jobs, their events and their images: those that ended more than `older_than_ms` ago, and
-    /// the oldest beyond `keep_jobs_max`. Gives how many.
+    /// Forgets finished jobs, their events, their images and their inputs: those that ended more than `older_than_ms`
+    /// ago, the oldest beyond `keep_jobs_max`, and the oldest beyond the bytes that inputs may have. Forgets expired
+    /// uploads too. Gives how many jobs.
     ///
     /// # Errors
     /// If the store fails.
     pub async fn prune(&self, older_than_ms: i64, keep_jobs_max: u32) -> Result<u64, Error> {
-        let finished_before_ms = self.clock.now_ms().saturating_sub(older_than_ms);
+        let now_ms = self.clock.now_ms();
+        let finished_before_ms = now_ms.saturating_sub(older_than_ms);
+        let input_bytes_max = i64::try_from(self.input_bytes_max).unwrap_or(i64::MAX);
         let messages = self.messages()?.clone();
         let images = Arc::clone(&self.images);
+        let blobs = Arc::clone(&self.blobs);
         // In one blocking task, so that giving up the call does not leave files behind their rows.
         blocking(move || {
             let mut pruned = 0;
@@ -217,12 +244,19 @@ impl SqliteStore {
                         connection,
                         finished_before_ms,
                         keep_jobs_max,
+                        input_bytes_max,
                         PRUNE_BATCH_JOBS,
                     )
                 });
                 messages.blocking_send(message).map_err(|_| Error::Closed)?;
                 let job_ids = answer.blocking_recv().map_err(|_| Error::Closed)??;
                 if job_ids.is_empty() {
+                    let (message, answer) = writer::write(Sync::System, move |connection, _| {
+                        rows::forget_expired_uploads(connection, now_ms)?;
+                        remove_unused_blobs(connection, &blobs)
+                    });
+                    messages.blocking_send(message).map_err(|_| Error::Closed)?;
+                    answer.blocking_recv().map_err(|_| Error::Closed)??;
                     return Ok(pruned);
                 }
                 for job_id in job_ids {
@@ -251,6 +285,41 @@ impl SqliteStore {
         answer.await.map_err(|_| Error::Closed)?
     }
 
+    /// Writes what names `blobs`, whose files are on the disk before it and are gone again if it is refused.
+    async fn write_with_blobs<T: Send + 'static>(
+        &self,
+        blobs: Vec<Blob>,
+        work: impl FnOnce(&Connection, &mut Vec<Effect>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        if blobs.is_empty() {
+            return self.write(Sync::Disk, work).await;
+        }
+        let messages = self.messages()?.clone();
+        let files = Arc::clone(&self.blobs);
+        // In one blocking task, so that giving up the call does not leave a file without its row.
+        blocking(move || {
+            let pins = files.put(&blobs)?;
+            let (message, answer) = writer::write(Sync::Disk, work);
+            messages.blocking_send(message).map_err(|_| Error::Closed)?;
+            let result = answer.blocking_recv().map_err(|_| Error::Closed)?;
+            if result.is_err() {
+                let names = pins.names();
+                drop(pins);
+                let (message, _) = writer::write(Sync::System, move |connection, _| {
+                    for name in names {
+                        if !rows::is_blob_named(connection, &name)? {
+                            files.remove_unless_pinned(&name);
+                        }
+                    }
+                    Ok(())
+                });
+                messages.blocking_send(message).map_err(|_| Error::Closed)?;
+            }
+            result
+        })
+        .await
+    }
+
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
@@ -267,6 +336,15 @@ impl SqliteStore {
         })
         .await
     }
+}
+
+/// Runs on the writer's thread, so that no row can come to name a blob between the look and the removal. A commit
+/// that fails leaves a row without a file, but one that nothing uses: whoever brings the blob again brings the file.
+fn remove_unused_blobs(connection: &Connection, files: &BlobFiles) -> Result<(), Error> {
+    for name in rows::forget_unused_blobs(connection)? {
+        files.remove_unless_pinned(&name);
+    }
+    Ok(())
 }
 
 /// The folder belongs to one process at a time; the system gives the lock up with the process, however it ends.
@@ -305,7 +383,7 @@ impl JobStore for SqliteStore {
             return Err(Error::InvalidId(job.id));
         }
         let (queue_jobs_max, now_ms) = (self.queue_jobs_max, self.clock.now_ms());
-        self.write(Sync::Disk, move |connection, effects| {
+        self.write_with_blobs(job.inputs.clone(), move |connection, effects| {
             let (record, events) =
                 rows::submit(connection, job, first_events, queue_jobs_max, now_ms)?;
             effects.push(Effect::Appended {
@@ -495,6 +573,40 @@ impl JobStore for SqliteStore {
             }
         })
         .await
+    }
+
+    async fn put_upload(&self, upload: NewUpload) -> Result<UploadRecord, Error> {
+        if self.closing.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        let (upload_bytes_max, now_ms) = (self.upload_bytes_max, self.clock.now_ms());
+        self.write_with_blobs(vec![upload.blob.clone()], move |connection, _| {
+            rows::put_upload(connection, upload, upload_bytes_max, now_ms)
+        })
+        .await
+    }
+
+    async fn upload(&self, upload_id: &str) -> Result<Option<UploadRecord>, Error> {
+        let (upload_id, now_ms) = (upload_id.to_owned(), self.clock.now_ms());
+        self.read(move |connection| rows::upload(connection, &upload_id, now_ms))
+            .await
+    }
+
+    async fn delete_upload(&self, upload_id: &str) -> Result<bool, Error> {
+        let (upload_id, now_ms) = (upload_id.to_owned(), self.clock.now_ms());
+        let files = Arc::clone(&self.blobs);
+        self.write(Sync::System, move |connection, _| {
+            let was_there = rows::delete_upload(connection, &upload_id, now_ms)?;
+            remove_unused_blobs(connection, &files)?;
+            Ok(was_there)
+        })
+        .await
+    }
+
+    async fn blob(&self, sha256: &str) -> Result<Option<Vec<u8>>, Error> {
+        let sha256 = sha256.to_owned();
+        let files = Arc::clone(&self.blobs);
+        blocking(move || Ok(files.read(&sha256)?)).await
     }
 
     async fn close(&self) {

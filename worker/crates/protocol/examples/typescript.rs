@@ -1,7 +1,9 @@
 //! Writes the wire types as TypeScript into the folder given. `cargo xtask generate` calls it and adds the header;
 //! nothing else should.
 
-use scumble_protocol::{ErrorBody, Job, JobEvent, JobRequest, ModelList, SchedulerList};
+use scumble_protocol::{
+    ErrorBody, Job, JobEvent, JobRequest, ModelList, PngInfo, PngInfoRequest, SchedulerList, Upload,
+};
 use std::{env, process::ExitCode};
 use ts_rs::{Config, ExportError, TS};
 
@@ -26,5 +28,8 @@ fn export(config: &Config) -> Result<(), ExportError> {
     JobEvent::export_all(config)?;
     ErrorBody::export_all(config)?;
     ModelList::export_all(config)?;
-    SchedulerList::export_all(config)
+    SchedulerList::export_all(config)?;
+    Upload::export_all(config)?;
+    PngInfoRequest::export_all(config)?;
+    PngInfo::export_all(config)
 }

@@ -84,8 +84,14 @@ pub enum ErrorCode {
     InvalidApiKey,
     /// The `Host` or `Origin` is not one that this server answers to.
     ForbiddenOrigin,
+    /// The image cannot be used: it is none, is broken, or is of a kind that is not taken.
+    InvalidImage,
+    /// No such LoRA here; the message lists those there are.
+    LoraNotFound,
     /// The queue is full; `Retry-After` says when to try again.
     QueueFull,
+    /// As many bytes of uploads are kept as may be; `Retry-After` says when to try again.
+    UploadsFull,
     /// The model is still loading.
     ModelLoading,
     /// The server is stopping and takes no new jobs.
@@ -140,7 +146,7 @@ impl ErrorCode {
     pub const fn kind(self) -> ErrorType {
         match self {
             Self::InvalidApiKey => ErrorType::AuthenticationError,
-            Self::QueueFull => ErrorType::RateLimitError,
+            Self::QueueFull | Self::UploadsFull => ErrorType::RateLimitError,
             Self::ModelLoading
             | Self::Draining
             | Self::StorageUnavailable

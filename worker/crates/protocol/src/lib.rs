@@ -9,8 +9,10 @@ mod event;
 mod job;
 pub mod limits;
 mod model;
+mod png_info;
 mod request;
 pub mod sse;
+mod upload;
 mod values;
 
 pub use error::{ErrorBody, ErrorCode, ErrorObject, ErrorType};
@@ -20,11 +22,15 @@ pub use model::{
     DimensionRange, Model, ModelDefaults, ModelLimits, ModelList, ModelVocabulary, Scheduler,
     SchedulerList,
 };
+pub use png_info::{PictureText, PngInfo, PngInfoRequest, ReadParameters, TextSource};
 pub use request::{
-    InvalidRequest, JobRequest, NormalizedRequest, OutputFormat, Preview, PreviewFormat,
-    ResponseFormat, Task,
+    ImageInput, InpaintFill, InvalidRequest, JobRequest, LoraChoice, NormalizedRequest, Outpaint,
+    OutputFormat, Preview, PreviewFormat, ResponseFormat, Task,
 };
+pub use upload::Upload;
 pub use values::{
-    BatchSize, Dimension, GuidanceScale, JobId, ModelId, NegativePrompt, PreviewInterval, Prompt,
-    SchedulerName, Seed, Steps, ValueError,
+    BatchSize, ClipSkip, Dimension, GuidanceRescale, GuidanceScale, ImageSource, ImageSourceKind,
+    JobId, LoraName, LoraScale, MaskBlur, ModelId, NegativePrompt, OnlyMaskedPadding,
+    OutpaintPixels, PreviewInterval, Prompt, SchedulerName, Seed, Steps, Strength, UploadId,
+    ValueError,
 };

@@ -1,19 +1,112 @@
 //! What a client asks for, as sent and as understood.
 
 use crate::{
-    BatchSize, Dimension, ErrorCode, ErrorObject, GuidanceScale, ModelId, NegativePrompt,
-    PreviewInterval, Prompt, SchedulerName, Seed, Steps,
+    BatchSize, ClipSkip, Dimension, ErrorCode, ErrorObject, GuidanceRescale, GuidanceScale,
+    ImageSource, LoraName, LoraScale, MaskBlur, ModelId, NegativePrompt, OnlyMaskedPadding,
+    OutpaintPixels, PreviewInterval, Prompt, SchedulerName, Seed, Steps, Strength,
+    limits::LORAS_MAX,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// What kind of drawing a job is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export_to = "protocol.ts"))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Task {
     /// From words alone.
+    #[default]
     TextToImage,
+    /// From an image, all of which may change.
+    ImageToImage,
+    /// From an image, a part of which is drawn anew; what is not masked stays bit for bit.
+    Inpaint,
+}
+
+impl Task {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TextToImage => "text_to_image",
+            Self::ImageToImage => "image_to_image",
+            Self::Inpaint => "inpaint",
+        }
+    }
+}
+
+/// What is under the mask before drawing begins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export_to = "protocol.ts"))]
+#[serde(rename_all = "snake_case")]
+pub enum InpaintFill {
+    /// The image; the default.
+    #[default]
+    Original,
+    /// Noise.
+    Noise,
+    /// The image, blurred.
+    Blur,
+    /// The colours around the mask, spread into it.
+    Fill,
+}
+
+/// Pixels added to an image's edges, to be drawn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "ts",
+    derive(ts_rs::TS),
+    ts(export_to = "protocol.ts", optional_fields)
+)]
+#[serde(deny_unknown_fields, default)]
+pub struct Outpaint {
+    /// On the left.
+    #[cfg_attr(feature = "ts", ts(as = "Option<u32>"))]
+    pub left: OutpaintPixels,
+    /// On top.
+    #[cfg_attr(feature = "ts", ts(as = "Option<u32>"))]
+    pub top: OutpaintPixels,
+    /// On the right.
+    #[cfg_attr(feature = "ts", ts(as = "Option<u32>"))]
+    pub right: OutpaintPixels,
+    /// At the bottom.
+    #[cfg_attr(feature = "ts", ts(as = "Option<u32>"))]
+    pub bottom: OutpaintPixels,
+}
+
+impl Outpaint {
+    /// Whether it adds nothing.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// A LoRA and how strongly it counts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export_to = "protocol.ts"))]
+#[serde(deny_unknown_fields)]
+pub struct LoraChoice {
+    /// Which.
+    pub name: LoraName,
+    /// How strongly; 1 when left out.
+    #[serde(default)]
+    #[cfg_attr(feature = "ts", ts(as = "Option<LoraScale>", optional))]
+    pub scale: LoraScale,
+}
+
+/// An image that a job was given, by what it is instead of by its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(export_to = "protocol.ts"))]
+pub struct ImageInput {
+    /// SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+    /// Pixels across, turned upright as its EXIF orientation says.
+    pub width: u32,
+    /// Pixels down.
+    pub height: u32,
+    /// `image/png`, `image/webp` or `image/jpeg`: what the bytes are, whatever they were called.
+    pub mime_type: String,
 }
 
 /// The file format of finished images.
@@ -123,6 +216,46 @@ pub struct JobRequest {
     /// Which scheduler; names and aliases are at `/v1/schedulers`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<SchedulerName>,
+    /// The image to start from: its file (PNG, JPEG or WebP) in base64, as a `data:` URL or not, or the id of an upload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_image: Option<ImageSource>,
+    /// How much of the image is given up to noise, above 0 and at most 1; 0.75 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strength: Option<Strength>,
+    /// Which part is drawn anew (white); given as `init_image` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<ImageSource>,
+    /// The standard deviation of the blur that the mask gets, 0–64 pixels; 4 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_blur: Option<MaskBlur>,
+    /// Whether black is drawn anew instead of white.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_invert: Option<bool>,
+    /// Draws nothing but the masked part, at the whole size of the result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only_masked: Option<bool>,
+    /// Pixels around the masked part that are drawn along with it, 0–1024; 32 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only_masked_padding: Option<OnlyMaskedPadding>,
+    /// What is under the mask before drawing begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inpaint_fill: Option<InpaintFill>,
+    /// Pixels added to the image's edges, to be drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outpaint: Option<Outpaint>,
+    /// Last layers of the text encoder that are left out, 0–32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_skip: Option<ClipSkip>,
+    /// How much of the prediction's spread is taken back to what it was without guidance, 0–1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guidance_rescale: Option<GuidanceRescale>,
+    /// At most 8 LoRAs.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "loras"
+    )]
+    pub loras: Option<Vec<LoraChoice>>,
     /// Sends previews while it draws.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<Preview>,
@@ -132,6 +265,9 @@ pub struct JobRequest {
     /// How the images reach the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_format: Option<ResponseFormat>,
+    /// Whether the images' files say how they were drawn; yes when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<bool>,
     /// Cancels the job when the last stream reader goes away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel_on_disconnect: Option<bool>,
@@ -163,14 +299,76 @@ pub struct NormalizedRequest {
     pub n: BatchSize,
     /// Which scheduler, by its main name.
     pub scheduler: SchedulerName,
+    /// The image that it starts from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "ts", ts(optional))]
+    pub init_image: Option<ImageInput>,
+    /// How much of the image is given up to noise; only with an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "ts", ts(optional))]
+    pub strength: Option<Strength>,
+    /// Which part is drawn anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "ts", ts(optional))]
+    pub mask: Option<ImageInput>,
+    /// The standard deviation of the blur that the mask gets, in pixels; only for an inpaint, as what follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "ts", ts(optional))]
+    pub mask_blur: Option<MaskBlur>,
+    /// Whether black is drawn anew instead of white.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "ts", ts(optional))]
+    pub mask_invert: Option<bool>,
+    /// Whether nothing but the masked part is drawn, at the whole size of the result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "ts", ts(optional))]
+    pub only_masked: Option<bool>,
+    /// Pixels around the masked part that are drawn along with it; only with `only_masked`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "ts", ts(optional))]
+    pub only_masked_padding: Option<OnlyMaskedPadding>,
+    /// What is under the mask before drawing begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "ts", ts(optional))]
+    pub inpaint_fill: Option<InpaintFill>,
+    /// Pixels added to the image's edges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "ts", ts(optional))]
+    pub outpaint: Option<Outpaint>,
+    /// Last layers of the text encoder that are left out.
+    #[serde(default)]
+    pub clip_skip: ClipSkip,
+    /// How much of the prediction's spread is taken back to what it was without guidance.
+    #[serde(default)]
+    pub guidance_rescale: GuidanceRescale,
+    /// LoRAs, in the order in which they are added.
+    #[serde(default)]
+    pub loras: Vec<LoraChoice>,
     /// Whether and how often previews are sent.
     pub preview: Option<Preview>,
     /// File format of the images.
     pub output_format: OutputFormat,
     /// How the images reach the client.
     pub response_format: ResponseFormat,
+    /// Whether the images' files say how they were drawn.
+    #[serde(default = "yes")]
+    pub metadata: bool,
     /// Whether the job is cancelled when the last stream reader goes away.
     pub cancel_on_disconnect: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+fn loras<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<LoraChoice>>, D::Error> {
+    let loras = Option::<Vec<LoraChoice>>::deserialize(deserializer)?;
+    match loras.as_ref().map(Vec::len) {
+        Some(length) if length > LORAS_MAX => Err(de::Error::custom(format_args!(
+            "must be at most {LORAS_MAX} LoRAs, got {length}"
+        ))),
+        _ => Ok(loras),
+    }
 }
 
 /// Why a body is not a request: the field at fault and a sentence with the bound.
@@ -324,6 +522,61 @@ mod tests {
                 r#"{"prompt":"x","preview":{"every":0}}"#,
                 "preview.every",
                 "preview.every must be 1..=150, got 0",
+            ),
+            (
+                r#"{"prompt":"x","strength":0}"#,
+                "strength",
+                "strength must be above 0 and at most 1, got 0",
+            ),
+            (
+                r#"{"prompt":"x","strength":1.01}"#,
+                "strength",
+                "strength must be above 0 and at most 1, got 1.01",
+            ),
+            (
+                r#"{"prompt":"x","mask_blur":-1}"#,
+                "mask_blur",
+                "mask_blur must be 0..=64, got -1",
+            ),
+            (
+                r#"{"prompt":"x","only_masked_padding":2000}"#,
+                "only_masked_padding",
+                "only_masked_padding must be 0..=1024, got 2000",
+            ),
+            (
+                r#"{"prompt":"x","outpaint":{"left":-8}}"#,
+                "outpaint.left",
+                "outpaint.left must be 0..=4096, got -8",
+            ),
+            (
+                r#"{"prompt":"x","clip_skip":33}"#,
+                "clip_skip",
+                "clip_skip must be 0..=32, got 33",
+            ),
+            (
+                r#"{"prompt":"x","guidance_rescale":1.5}"#,
+                "guidance_rescale",
+                "guidance_rescale must be 0..=1, got 1.5",
+            ),
+            (
+                r#"{"prompt":"x","inpaint_fill":"red"}"#,
+                "inpaint_fill",
+                "inpaint_fill: unknown variant `red`, expected one of",
+            ),
+            (
+                r#"{"prompt":"x","task":"upscale"}"#,
+                "task",
+                "task: unknown variant `upscale`, expected one of",
+            ),
+            (
+                r#"{"prompt":"x","loras":[{"name":"a","scale":9}]}"#,
+                "loras[0].scale",
+                "loras[0].scale must be -4..=4, got 9",
+            ),
+            (
+                r#"{"prompt":"x","init_image":"http://example.com/a.png"}"#,
+                "init_image",
+                "init_image must be base64, a data: URL or the id of an upload",
             ),
         ];
         for (body, field, start) in cases {

@@ -1,9 +1,11 @@
 //! Newtypes that can only hold what the contract allows.
 
 use crate::limits::{
-    BATCH_IMAGES_MAX, BATCH_IMAGES_MIN, DIMENSION_PIXELS_MAX, DIMENSION_PIXELS_MIN,
-    DIMENSION_PIXELS_MULTIPLE, GUIDANCE_SCALE_MAX, GUIDANCE_SCALE_MIN, JSON_SAFE_INTEGER_MAX,
-    NAME_BYTES_MAX, PROMPT_CHARS_MAX, STEPS_MAX, STEPS_MIN,
+    BATCH_IMAGES_MAX, BATCH_IMAGES_MIN, CLIP_SKIP_MAX, DIMENSION_PIXELS_MAX, DIMENSION_PIXELS_MIN,
+    DIMENSION_PIXELS_MULTIPLE, GUIDANCE_RESCALE_MAX, GUIDANCE_SCALE_MAX, GUIDANCE_SCALE_MIN,
+    IMAGE_BYTES_MAX, IMAGE_TEXT_BYTES_MAX, JSON_SAFE_INTEGER_MAX, LORA_SCALE_MAX, LORA_SCALE_MIN,
+    MASK_BLUR_PIXELS_MAX, NAME_BYTES_MAX, ONLY_MASKED_PADDING_PIXELS_MAX, OUTPAINT_PIXELS_MAX,
+    PROMPT_CHARS_MAX, STEPS_MAX, STEPS_MIN, STRENGTH_MAX,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
@@ -124,6 +126,26 @@ integer_newtype!(
     |value| in_range(value, STEPS_MIN, STEPS_MAX)
 );
 integer_newtype!(
+    /// Last layers of the text encoder that are left out, 0–32.
+    #[derive(Default)]
+    ClipSkip,
+    |f| write!(f, "an integer within 0..={CLIP_SKIP_MAX}"),
+    |value| in_range(value, 0, CLIP_SKIP_MAX)
+);
+integer_newtype!(
+    /// Pixels around the masked part that are drawn along with it, 0–1024.
+    OnlyMaskedPadding,
+    |f| write!(f, "an integer within 0..={ONLY_MASKED_PADDING_PIXELS_MAX}"),
+    |value| in_range(value, 0, ONLY_MASKED_PADDING_PIXELS_MAX)
+);
+integer_newtype!(
+    /// Pixels added to one edge of an image, 0–4096.
+    #[derive(Default)]
+    OutpaintPixels,
+    |f| write!(f, "an integer within 0..={OUTPAINT_PIXELS_MAX}"),
+    |value| in_range(value, 0, OUTPAINT_PIXELS_MAX)
+);
+integer_newtype!(
     /// Width or height in pixels: a multiple of 8, 8–4096. A model's own bounds are narrower and checked with the
     /// model.
     Dimension,
@@ -144,70 +166,135 @@ integer_newtype!(
     }
 );
 
-/// How strongly the prompt steers, 0–30; 1 and below turn classifier-free guidance off.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
-#[cfg_attr(
-    feature = "ts",
-    derive(ts_rs::TS),
-    ts(as = "f64", export_to = "protocol.ts")
-)]
-#[serde(transparent)]
-pub struct GuidanceScale(f64);
+macro_rules! number_newtype {
+    ($(#[$doc:meta])* $name:ident, $expecting:expr, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
+        #[cfg_attr(feature = "ts", derive(ts_rs::TS), ts(as = "f64", export_to = "protocol.ts"))]
+        #[serde(transparent)]
+        pub struct $name(f64);
 
-impl GuidanceScale {
-    /// Checks the bound.
-    ///
-    /// # Errors
-    /// If the value is not a number or outside 0–30.
-    pub fn new(value: f64) -> Result<Self, ValueError> {
-        // `contains` is false for NaN.
-        if (GUIDANCE_SCALE_MIN..=GUIDANCE_SCALE_MAX).contains(&value) {
-            // -0.0 passes the range; keep one zero.
-            Ok(Self(value + 0.0))
-        } else {
-            Err(ValueError::new(format!(
-                "must be {GUIDANCE_SCALE_MIN}..={GUIDANCE_SCALE_MAX}, got {value}"
-            )))
+        impl $name {
+            /// Checks the bound.
+            ///
+            /// # Errors
+            /// If the value is not a number or outside the bound; the message names both.
+            pub fn new(value: f64) -> Result<Self, ValueError> {
+                let check: fn(f64) -> Result<(), ValueError> = $check;
+                // -0.0 passes a range from 0; keep one zero.
+                check(value).map(|()| Self(value + 0.0))
+            }
+
+            /// The checked value.
+            #[must_use]
+            pub const fn get(self) -> f64 {
+                self.0
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Self::new(deserialize_number(deserializer, $expecting)?).map_err(de::Error::custom)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+fn deserialize_number<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    expecting: fn(&mut fmt::Formatter<'_>) -> fmt::Result,
+) -> Result<f64, D::Error> {
+    struct Visitor(fn(&mut fmt::Formatter<'_>) -> fmt::Result);
+    impl de::Visitor<'_> for Visitor {
+        type Value = f64;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0(f)
+        }
+        fn visit_f64<E: de::Error>(self, value: f64) -> Result<f64, E> {
+            Ok(value)
+        }
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "an integer that f64 cannot hold is far outside every bound, checked next"
+        )]
+        fn visit_i64<E: de::Error>(self, value: i64) -> Result<f64, E> {
+            Ok(value as f64)
+        }
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "an integer that f64 cannot hold is far outside every bound, checked next"
+        )]
+        fn visit_u64<E: de::Error>(self, value: u64) -> Result<f64, E> {
+            Ok(value as f64)
         }
     }
+    deserializer.deserialize_any(Visitor(expecting))
+}
 
-    /// The checked value.
-    #[must_use]
-    pub const fn get(self) -> f64 {
-        self.0
+/// `contains` is false for NaN.
+fn number_in_range(value: f64, minimum: f64, maximum: f64) -> Result<(), ValueError> {
+    if (minimum..=maximum).contains(&value) {
+        Ok(())
+    } else {
+        Err(ValueError::new(format!(
+            "must be {minimum}..={maximum}, got {value}"
+        )))
     }
 }
 
-impl<'de> Deserialize<'de> for GuidanceScale {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl de::Visitor<'_> for Visitor {
-            type Value = f64;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(
-                    f,
-                    "a number within {GUIDANCE_SCALE_MIN}..={GUIDANCE_SCALE_MAX}"
-                )
-            }
-            fn visit_f64<E: de::Error>(self, value: f64) -> Result<f64, E> {
-                Ok(value)
-            }
-            #[expect(
-                clippy::cast_precision_loss,
-                reason = "an integer that f64 cannot hold is far outside the bound, checked next"
-            )]
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<f64, E> {
-                Ok(value as f64)
-            }
-            #[expect(
-                clippy::cast_precision_loss,
-                reason = "an integer that f64 cannot hold is far outside the bound, checked next"
-            )]
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<f64, E> {
-                Ok(value as f64)
-            }
+number_newtype!(
+    /// How strongly the prompt steers, 0–30; 1 and below turn classifier-free guidance off.
+    GuidanceScale,
+    |f| write!(
+        f,
+        "a number within {GUIDANCE_SCALE_MIN}..={GUIDANCE_SCALE_MAX}"
+    ),
+    |value| number_in_range(value, GUIDANCE_SCALE_MIN, GUIDANCE_SCALE_MAX)
+);
+number_newtype!(
+    /// How much of the prediction's spread is taken back to what it was without guidance, 0–1.
+    #[derive(Default)]
+    GuidanceRescale,
+    |f| write!(f, "a number within 0..={GUIDANCE_RESCALE_MAX}"),
+    |value| number_in_range(value, 0.0, GUIDANCE_RESCALE_MAX)
+);
+number_newtype!(
+    /// How much of an image is given up to noise: above 0, at most 1.
+    Strength,
+    |f| write!(f, "a number above 0 and at most {STRENGTH_MAX}"),
+    |value| {
+        if value > 0.0 && value <= STRENGTH_MAX {
+            Ok(())
+        } else {
+            Err(ValueError::new(format!(
+                "must be above 0 and at most {STRENGTH_MAX}, got {value}"
+            )))
         }
-        Self::new(deserializer.deserialize_any(Visitor)?).map_err(de::Error::custom)
+    }
+);
+number_newtype!(
+    /// The standard deviation of the blur that a mask gets, 0–64 pixels.
+    MaskBlur,
+    |f| write!(f, "a number within 0..={MASK_BLUR_PIXELS_MAX}"),
+    |value| number_in_range(value, 0.0, MASK_BLUR_PIXELS_MAX)
+);
+number_newtype!(
+    /// How strongly a LoRA counts, −4–4; negative ones steer away from it.
+    LoraScale,
+    |f| write!(f, "a number within {LORA_SCALE_MIN}..={LORA_SCALE_MAX}"),
+    |value| number_in_range(value, LORA_SCALE_MIN, LORA_SCALE_MAX)
+);
+
+impl Default for LoraScale {
+    /// As it was trained.
+    fn default() -> Self {
+        Self(1.0)
     }
 }
 
@@ -386,21 +473,118 @@ string_newtype!(
     name
 );
 string_newtype!(
+    /// A LoRA's name as the worker lists it. Looked up in a table, never joined to a path.
+    LoraName,
+    name
+);
+string_newtype!(
     /// `job_` and a ULID in lower case; made by the server only.
     JobId,
     |value| {
-        let ulid = value.strip_prefix("job_").unwrap_or_default();
-        if ulid.len() == 26
-            && ulid
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-        {
+        if is_id("job_", value) {
             Ok(())
         } else {
             Err(ValueError::new("must be a job id as POST /v1/jobs returned it"))
         }
     }
 );
+string_newtype!(
+    /// `upload_` and a ULID in lower case; made by the server only.
+    UploadId,
+    |value| {
+        if is_id(UPLOAD_ID_PREFIX, value) {
+            Ok(())
+        } else {
+            Err(ValueError::new(
+                "must be an upload id as POST /v1/uploads returned it",
+            ))
+        }
+    }
+);
+string_newtype!(
+    /// An image in a request: its file in base64, as a `data:` URL or not, or the id of an upload. URLs are never
+    /// fetched.
+    ImageSource,
+    image_source
+);
+
+const UPLOAD_ID_PREFIX: &str = "upload_";
+
+fn is_id(prefix: &str, value: &str) -> bool {
+    value.strip_prefix(prefix).is_some_and(|ulid| {
+        ulid.len() == 26
+            && ulid
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    })
+}
+
+/// What an [`ImageSource`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageSourceKind<'a> {
+    /// The file in base64.
+    Base64(&'a str),
+    /// The id of an upload.
+    Upload(&'a str),
+}
+
+impl ImageSource {
+    /// What it is.
+    #[must_use]
+    pub fn kind(&self) -> ImageSourceKind<'_> {
+        if is_id(UPLOAD_ID_PREFIX, &self.0) {
+            ImageSourceKind::Upload(&self.0)
+        } else {
+            // The rule for the text lets no `data:` URL in that has no comma.
+            let base64 = self
+                .0
+                .split_once(',')
+                .map_or(&*self.0, |(_, base64)| base64);
+            ImageSourceKind::Base64(base64)
+        }
+    }
+}
+
+/// Never names the value: it may be megabytes of somebody's picture.
+fn image_source(value: &str) -> Result<(), ValueError> {
+    if value.len() > IMAGE_TEXT_BYTES_MAX {
+        return Err(ValueError::new(format!(
+            "must be an image file of at most {IMAGE_BYTES_MAX} bytes, got {} characters of base64",
+            value.len()
+        )));
+    }
+    if is_id(UPLOAD_ID_PREFIX, value) {
+        return Ok(());
+    }
+    let base64 = match value.get(..5) {
+        Some(scheme) if scheme.eq_ignore_ascii_case("data:") => {
+            let Some((head, base64)) = value.split_once(',') else {
+                return Err(ValueError::new(
+                    "must have its bytes after the comma of the data: URL",
+                ));
+            };
+            if !head.to_ascii_lowercase().ends_with(";base64") {
+                return Err(ValueError::new("must be in base64 where it is a data: URL"));
+            }
+            base64
+        }
+        _ => value,
+    };
+    let is_base64 =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=');
+    let is_filler = |byte: u8| byte.is_ascii_whitespace();
+    if !base64.is_empty()
+        && base64
+            .bytes()
+            .all(|byte| is_base64(byte) || is_filler(byte))
+    {
+        Ok(())
+    } else {
+        Err(ValueError::new(
+            "must be base64, a data: URL or the id of an upload; URLs are never fetched",
+        ))
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -476,6 +660,45 @@ mod tests {
             assert!(ModelId::new(bad).is_err(), "{bad:?}");
         }
         assert!(ModelId::new("sd-1.5_fp16").is_ok());
+    }
+
+    #[test]
+    fn strength_lies_above_zero_and_up_to_one() {
+        for bad in [0.0, -0.1, 1.000_1, f64::NAN] {
+            assert!(Strength::new(bad).is_err(), "{bad}");
+        }
+        assert!(Strength::new(f64::MIN_POSITIVE).is_ok());
+        assert!(Strength::new(1.0).is_ok());
+        assert!(message::<Strength>("0").starts_with("must be above 0 and at most 1, got 0"));
+    }
+
+    #[test]
+    fn an_image_is_base64_a_data_url_or_an_upload() {
+        let kind = |text: &str| {
+            let source = ImageSource::new(text).expect("an image");
+            match source.kind() {
+                ImageSourceKind::Base64(text) => ("base64", text.to_owned()),
+                ImageSourceKind::Upload(text) => ("upload", text.to_owned()),
+            }
+        };
+        assert_eq!(kind("iVBORw0="), ("base64", "iVBORw0=".to_owned()));
+        assert_eq!(
+            kind("DATA:image/png;charset=x;base64,iVBO\nRw0="),
+            ("base64", "iVBO\nRw0=".to_owned())
+        );
+        let id = "upload_01jd0000000000000000000000";
+        assert_eq!(kind(id), ("upload", id.to_owned()));
+        for bad in [
+            "",
+            "data:image/png;base64,",
+            "data:image/png,abc",
+            "data:image/png;base64",
+            "https://example.com/x.png",
+            "upload_x!",
+            "/etc/passwd\0",
+        ] {
+            assert!(ImageSource::new(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -7,7 +7,10 @@ use serde_json::{Map, Value};
 use crate::config::{Config, parse};
 use crate::error::{Error, Result};
 use crate::files::ModelFiles;
-use crate::schedulers::{SchedulerConfig, SchedulerKind};
+use crate::pipeline::params::{DrawParams, Task, steps_run};
+use crate::schedulers::{
+    Corrections, PredictionType, SchedulerConfig, SchedulerKind, TimestepSpacing,
+};
 use crate::text::{ClipConfig, configured_length};
 use crate::unet::UnetConfig;
 use crate::vae::VaeConfig;
@@ -54,6 +57,8 @@ impl fmt::Display for Family {
 pub struct ModelDescription {
     /// Its family.
     pub family: Family,
+    /// What it can draw from.
+    pub tasks: Vec<Task>,
     /// Native width, in pixels.
     pub width: usize,
     /// Native height, in pixels.
@@ -70,6 +75,12 @@ pub struct ModelDescription {
     pub guidance_scale: f64,
     /// Default scheduler.
     pub scheduler: SchedulerKind,
+    /// Whether guidance is an input of the model (as of latent consistency models), so that it costs nothing and a
+    /// negative prompt changes nothing.
+    pub is_guidance_embedded: bool,
+    /// Whether the files are of the reference's latent consistency pipeline, which spreads all steps over the timesteps
+    /// that `strength` leaves.
+    pub is_consistency_model: bool,
     /// Tokens that the text encoder sees, start and end marks included.
     pub prompt_tokens: usize,
     /// Most of the text encoder's last layers that can be left out.
@@ -80,7 +91,25 @@ pub struct ModelDescription {
     pub vocabulary: Option<Value>,
 }
 
+impl ModelDescription {
+    /// How many steps a drawing takes: all from noise, from an image its strength's share of them ([`steps_run`]).
+    #[must_use]
+    pub fn steps_run(&self, params: &DrawParams) -> usize {
+        let spreads_all = self.is_consistency_model
+            && params.scheduler == SchedulerKind::Lcm
+            && params.start.task() == Task::ImageToImage;
+        match params.start.strength() {
+            Some(strength) if !spreads_all => steps_run(params.steps, strength),
+            _ => params.steps,
+        }
+    }
+}
+
 const DEFAULT_STEPS: usize = 30;
+/// What models that were distilled to draw in one to four steps take at best.
+const DISTILLED_STEPS: usize = 4;
+/// What consistency models with guidance as an input were trained around.
+const CONSISTENCY_GUIDANCE_SCALE: f64 = 8.5;
 /// Native sizes below this are toys that fall apart when enlarged much; a real model stands more.
 const REAL_NATIVE_SIDE_MIN: usize = 256;
 const REAL_DIMENSION_MAX: usize = 2048;
@@ -93,7 +122,57 @@ pub(super) struct Parts {
     pub(super) unet: UnetConfig,
     pub(super) vae: VaeConfig,
     pub(super) scheduler: SchedulerConfig,
+    pub(super) scores_beauty: bool,
+    is_consistency_model: bool,
     prompt_tokens: usize,
+}
+
+/// The reference's pipelines that a model may name as its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PipelineClass {
+    StableDiffusion,
+    Inpaint,
+    LatentConsistency,
+    Xl,
+}
+
+impl PipelineClass {
+    const NAMES: [(&str, Self); 8] = [
+        ("StableDiffusionPipeline", Self::StableDiffusion),
+        ("StableDiffusionImg2ImgPipeline", Self::StableDiffusion),
+        ("StableDiffusionInpaintPipeline", Self::Inpaint),
+        ("LatentConsistencyModelPipeline", Self::LatentConsistency),
+        (
+            "LatentConsistencyModelImg2ImgPipeline",
+            Self::LatentConsistency,
+        ),
+        ("StableDiffusionXLPipeline", Self::Xl),
+        ("StableDiffusionXLImg2ImgPipeline", Self::Xl),
+        ("StableDiffusionXLInpaintPipeline", Self::Xl),
+    ];
+
+    fn read(index: &Config) -> Result<Self> {
+        let name: String = index.require("_class_name")?;
+        let found = Self::NAMES.iter().find(|(known, _)| *known == name);
+        found.map(|(_, class)| *class).ok_or_else(|| {
+            let names: Vec<&str> = Self::NAMES.iter().map(|(known, _)| *known).collect();
+            Error::unsupported(
+                index.file(),
+                format_args!(
+                    "_class_name = {name:?} is not supported, only {}",
+                    names.join(", ")
+                ),
+            )
+        })
+    }
+
+    /// What the pipeline corrects in old scheduler configs.
+    fn corrections(self) -> Corrections {
+        Corrections {
+            steps_offset: matches!(self, Self::StableDiffusion | Self::Inpaint),
+            clip_sample: self == Self::StableDiffusion,
+        }
+    }
 }
 
 /// A tokenizer's and its encoder's place.
@@ -106,19 +185,8 @@ pub(super) struct TextPart {
 impl Parts {
     pub(super) fn read(files: &ModelFiles) -> Result<Self> {
         let index = Config::read(files, "model_index.json")?;
-        let class: String = index.require("_class_name")?;
-        let is_xl = match class.as_str() {
-            "StableDiffusionPipeline" => false,
-            "StableDiffusionXLPipeline" => true,
-            other => {
-                return Err(Error::unsupported(
-                    index.file(),
-                    format_args!(
-                        "_class_name = {other:?} is not supported, only StableDiffusionPipeline or StableDiffusionXLPipeline"
-                    ),
-                ));
-            }
-        };
+        let class = PipelineClass::read(&index)?;
+        let is_xl = class == PipelineClass::Xl;
         component(&index, "unet", &["UNet2DConditionModel"])?;
         component(&index, "vae", &["AutoencoderKL", "AutoencoderTiny"])?;
         let text = text_parts(files, &index, is_xl)?;
@@ -134,11 +202,13 @@ impl Parts {
         let parts = Self {
             family,
             zeros_for_empty_prompt: is_xl && index.get("force_zeros_for_empty_prompt", true)?,
+            scores_beauty: is_xl && index.get("requires_aesthetics_score", false)?,
+            is_consistency_model: class == PipelineClass::LatentConsistency,
             unet: UnetConfig::read(files, "unet")?,
             vae: VaeConfig::read(files, "vae")?,
             scheduler: SchedulerConfig::read(
                 &Config::read(files, "scheduler/scheduler_config.json")?,
-                !is_xl,
+                class.corrections(),
             )?,
             prompt_tokens,
             text,
@@ -152,12 +222,16 @@ impl Parts {
         let unet = &self.unet;
         let file = files.name("unet/config.json");
         let latents = self.vae.latent_channels;
-        if unet.in_channels != latents || unet.out_channels != latents {
+        let inputs = [latents, 2 * latents + 1];
+        if !inputs.contains(&unet.in_channels) || unet.out_channels != latents {
             return Err(Error::unsupported(
                 &file,
                 format_args!(
-                    "in_channels and out_channels must both be the vae's latent_channels {latents}, got {} and {}",
-                    unet.in_channels, unet.out_channels
+                    "in_channels must be the vae's latent_channels {latents}, or {} for inpainting, and out_channels \
+                     {latents}, got {} and {}",
+                    2 * latents + 1,
+                    unet.in_channels,
+                    unet.out_channels
                 ),
             ));
         }
@@ -182,15 +256,16 @@ impl Parts {
                     .last()
                     .and_then(|part| part.config.projection)
                     .unwrap_or_default();
-                let needed = pooled + crate::unet::AddedConfig::TIME_IDS * added.time_dim;
+                let sizes = if self.scores_beauty { 5 } else { 6 };
+                let needed = pooled + sizes * added.time_dim;
                 if added.input_dim == needed {
                     Ok(())
                 } else {
                     Err(Error::config(
                         &file,
                         format_args!(
-                            "projection_class_embeddings_input_dim must be {needed}, the pooled text's width and six \
-                             size embeddings, got {}",
+                            "projection_class_embeddings_input_dim must be {needed}, the pooled text's width and \
+                             {sizes} size embeddings, got {}",
                             added.input_dim
                         ),
                     ))
@@ -204,6 +279,43 @@ impl Parts {
                 &file,
                 "addition_embed_type must be null in a StableDiffusionPipeline",
             )),
+        }
+    }
+
+    /// Whether the unet sees the mask and what is visible of the image.
+    pub(super) fn sees_mask(&self) -> bool {
+        self.unet.in_channels != self.vae.latent_channels
+    }
+
+    fn tasks(&self) -> Vec<Task> {
+        if self.sees_mask() {
+            vec![Task::Inpaint]
+        } else if self.scores_beauty {
+            vec![Task::ImageToImage, Task::Inpaint]
+        } else {
+            vec![Task::TextToImage, Task::ImageToImage, Task::Inpaint]
+        }
+    }
+
+    /// Steps and guidance that suit the model where its files do not say. Distillation shows in the scheduler that the
+    /// files name: SD-Turbo's and SDXL-Turbo's is Euler's on trailing timesteps (of noise predictions without rescaled
+    /// betas, which others need them for), a consistency model's is LCM's.
+    fn default_steps_and_guidance(&self) -> (usize, f64) {
+        let scheduler = &self.scheduler;
+        let is_turbo = matches!(
+            scheduler.own_kind(),
+            SchedulerKind::Euler | SchedulerKind::EulerAncestral
+        ) && scheduler.timestep_spacing == Some(TimestepSpacing::Trailing)
+            && scheduler.prediction_type == PredictionType::Epsilon
+            && !scheduler.rescale_betas_zero_snr;
+        if self.unet.guidance_dim.is_some() {
+            (DISTILLED_STEPS, CONSISTENCY_GUIDANCE_SCALE)
+        } else if scheduler.own_kind() == SchedulerKind::Lcm {
+            (DISTILLED_STEPS, 1.0)
+        } else if is_turbo {
+            (DISTILLED_STEPS, 0.0)
+        } else {
+            (DEFAULT_STEPS, self.family.default_guidance_scale())
         }
     }
 
@@ -221,8 +333,10 @@ impl Parts {
         let (height, width) = (height * scale, width * scale);
         let native = height.max(width);
         let own = OwnSettings::read(files)?;
+        let (steps, guidance_scale) = self.default_steps_and_guidance();
         Ok(ModelDescription {
             family: self.family,
+            tasks: self.tasks(),
             width,
             height,
             // The unet copes with sizes that do not halve evenly, as the reference's does.
@@ -233,10 +347,10 @@ impl Parts {
             } else {
                 REAL_DIMENSION_MAX.max(native)
             },
-            steps: own.steps.unwrap_or(DEFAULT_STEPS),
-            guidance_scale: own
-                .guidance_scale
-                .unwrap_or_else(|| self.family.default_guidance_scale()),
+            steps: own.steps.unwrap_or(steps),
+            guidance_scale: own.guidance_scale.unwrap_or(guidance_scale),
+            is_guidance_embedded: self.unet.guidance_dim.is_some(),
+            is_consistency_model: self.is_consistency_model,
             scheduler: own.scheduler.unwrap_or_else(|| self.scheduler.own_kind()),
             prompt_tokens: self.prompt_tokens,
             clip_skip_max: self.clip_skip_max(),
@@ -257,6 +371,10 @@ fn text_parts(files: &ModelFiles, index: &Config, is_xl: bool) -> Result<Vec<Tex
         &[("tokenizer", "text_encoder")]
     };
     for (tokenizer_folder, encoder_folder) in wanted {
+        // SDXL's refiner has only the second.
+        if is_xl && is_absent(index, tokenizer_folder)? && is_absent(index, encoder_folder)? {
+            continue;
+        }
         component(
             index,
             tokenizer_folder,
@@ -286,6 +404,12 @@ fn text_parts(files: &ModelFiles, index: &Config, is_xl: bool) -> Result<Vec<Tex
         ));
     }
     Ok(parts)
+}
+
+/// Whether the index names nothing for a component.
+fn is_absent(index: &Config, name: &'static str) -> Result<bool> {
+    let entry: Vec<Value> = index.get(name, Vec::new())?;
+    Ok(entry.iter().all(Value::is_null))
 }
 
 /// The tokens that every text encoder sees at once. Errors if they differ: their states stand side by side.

@@ -6,10 +6,11 @@ use candle_core::{DType, Tensor};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::RgbImage;
-use crate::pipeline::{DrawParams, Pipeline, Preview, Start};
+use crate::pipeline::conditioning::Prompts;
+use crate::pipeline::start::Canvas;
+use crate::pipeline::{DrawParams, Pipeline, Preview, Task};
 use crate::rng::{Noise, SeededNoise};
-use crate::schedulers::scheduler;
-use crate::unet::{AddedConditioning, Conditioning};
+use crate::schedulers::{Scheduler, SchedulerKind, lcm_from_image, scheduler};
 
 /// What has happened. Images are drawn one after another.
 pub enum Report<'a> {
@@ -21,7 +22,7 @@ pub enum Report<'a> {
         image: usize,
         /// Steps of this image that are done, from 1.
         step: usize,
-        /// Steps in all, for each image.
+        /// Steps in all, for each image: those that are taken, fewer than asked for where the start is an image.
         total: usize,
         /// The image so far; costs nothing until it is rendered.
         preview: &'a Preview<'a>,
@@ -37,19 +38,29 @@ pub enum Report<'a> {
     },
 }
 
-/// The prompts, ready for the unet.
-struct Prompts {
-    /// With guidance: a batch of two, the negative prompt first.
-    conditioning: Conditioning,
-    guidance_scale: Option<f64>,
+/// A solver and where on its way a drawing begins.
+pub(super) struct Walk {
+    pub(super) scheduler: Box<dyn Scheduler>,
+    /// The first evaluation.
+    pub(super) begin: usize,
+    /// Steps before it.
+    skipped: usize,
+}
+
+/// The state that drawing one image needs besides its noise.
+struct Drawing<'a> {
+    params: &'a DrawParams,
+    prompts: Prompts,
+    canvas: Canvas,
 }
 
 impl Pipeline {
     /// Draws `params.n` images, telling `on_report` of every step and image. When it breaks, drawing ends at once with
     /// an error of kind [`ErrorKind::Stopped`].
     ///
-    /// Image `n` of a batch is bit for bit the single image of `seed + n`. Errors also if a parameter is out of bounds
-    /// or the model's numbers stop being finite.
+    /// Image `n` of a batch is bit for bit the single image of `seed + n`. Under a mask, pixels where it is zero after
+    /// its blur are bit for bit those of the image that was given, stretched to the size asked for where it has
+    /// another. Errors also if a parameter is out of bounds or the model's numbers stop being finite.
     pub fn draw(
         &self,
         params: &DrawParams,
@@ -69,104 +80,58 @@ impl Pipeline {
         noise_of: &mut dyn FnMut(u64) -> Box<dyn Noise>,
         on_report: &mut dyn FnMut(Report<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
-        self.check(params)?;
-        let prompts = self.encode_prompts(params)?;
+        params.check(&self.description)?;
+        self.check_clip_skip(params.clip_skip)?;
+        // Steps are checked where the schedule is made; do it before any work.
+        let steps = self.walk(params)?.steps();
+        let drawing = Drawing {
+            params,
+            canvas: Canvas::new(self, params)?,
+            prompts: self.encode_prompts(params)?,
+        };
         proceed(on_report(Report::Encoded), 0)?;
         let mut seed = params.seed;
         for index in 0..params.n {
-            let latents =
-                self.denoise(params, index, &prompts, noise_of(seed).as_mut(), on_report)?;
-            let image = RgbImage::from_tensor(&self.vae.decode(&latents)?)?;
-            proceed(
-                on_report(Report::Image { index, seed, image }),
-                params.steps,
-            )?;
+            let latents = self.denoise(&drawing, index, noise_of(seed).as_mut(), on_report)?;
+            let drawn = RgbImage::from_tensor(&self.vae.decode(&latents)?)?;
+            let image = drawing.canvas.finish(drawn)?;
+            proceed(on_report(Report::Image { index, seed, image }), steps)?;
             seed = seed.wrapping_add(1);
         }
         Ok(())
     }
 
-    fn check(&self, params: &DrawParams) -> Result<()> {
-        let bounds = &self.description;
-        for (name, value) in [("width", params.width), ("height", params.height)] {
-            let (min, max, multiple) = (
-                bounds.dimension_min,
-                bounds.dimension_max,
-                bounds.dimension_multiple,
-            );
-            if !(min..=max).contains(&value) || !value.is_multiple_of(multiple) {
-                return Err(Error::parameter(format!(
-                    "{name} must be a multiple of {multiple} in {min}..={max}, got {value}"
-                )));
-            }
+    fn walk(&self, params: &DrawParams) -> Result<Walk> {
+        let taken = self.description.steps_run(params);
+        let is_distilled = self.description.is_consistency_model
+            && params.scheduler == SchedulerKind::Lcm
+            && params.start.task() == Task::ImageToImage;
+        if let (true, Some(strength)) = (is_distilled, params.start.strength()) {
+            return Ok(Walk {
+                scheduler: lcm_from_image(&self.scheduler_config, params.steps, strength)?,
+                begin: 0,
+                skipped: 0,
+            });
         }
-        if params.n == 0 {
-            return Err(Error::parameter("n must be at least 1, got 0"));
-        }
-        if !params.guidance_scale.is_finite() || params.guidance_scale < 0.0 {
-            return Err(Error::parameter(format!(
-                "guidance_scale must be 0 or more, got {}",
-                params.guidance_scale
-            )));
-        }
-        if params.start != Start::Noise {
-            return Err(unsupported_yet("start", "an image"));
-        }
-        if params.guidance_rescale != 0.0 {
-            return Err(unsupported_yet("guidance_rescale", params.guidance_rescale));
-        }
-        self.check_clip_skip(params.clip_skip)?;
-        // Steps are checked where the schedule is made; do it before any work.
-        scheduler(params.scheduler, &self.scheduler_config, params.steps).map(drop)
-    }
-
-    fn encode_prompts(&self, params: &DrawParams) -> Result<Prompts> {
-        let guidance_scale = (params.guidance_scale > 1.0).then_some(params.guidance_scale);
-        let embedding = if guidance_scale.is_some() {
-            self.encode_guided(&params.prompt, &params.negative_prompt, params.clip_skip)?
-        } else {
-            self.encode_prompt(&params.prompt, params.clip_skip)?
-        };
-        let added = match embedding.pooled {
-            Some(pooled) => Some(AddedConditioning {
-                time_ids: self.time_ids(params, pooled.dim(0)?)?,
-                pooled,
-            }),
-            None => None,
-        };
-        Ok(Prompts {
-            conditioning: Conditioning {
-                hidden: embedding.hidden,
-                added,
-            },
-            guidance_scale,
+        let scheduler = scheduler(params.scheduler, &self.scheduler_config, params.steps)?;
+        let skipped = params.steps.saturating_sub(taken);
+        Ok(Walk {
+            begin: skipped * scheduler.evaluations_per_step(),
+            scheduler,
+            skipped,
         })
-    }
-
-    /// Original size, crop corner and target size, as SDXL is told them: `[batch, 6]`.
-    fn time_ids(&self, params: &DrawParams, batch: usize) -> Result<Tensor> {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "dimensions are at most a few thousand"
-        )]
-        let (height, width) = (params.height as f32, params.width as f32);
-        Ok(
-            Tensor::new(&[[height, width, 0.0, 0.0, height, width]], &self.device)?
-                .broadcast_as((batch, 6))?
-                .contiguous()?,
-        )
     }
 
     /// Walks one image's latents, `[1, channels, h/s, w/s]`, from noise to picture.
     fn denoise(
         &self,
-        params: &DrawParams,
+        drawing: &Drawing<'_>,
         image: usize,
-        prompts: &Prompts,
         noise: &mut dyn Noise,
         on_report: &mut dyn FnMut(Report<'_>) -> ControlFlow<()>,
     ) -> Result<Tensor> {
-        let mut scheduler = scheduler(params.scheduler, &self.scheduler_config, params.steps)?;
+        let params = drawing.params;
+        let mut walk = self.walk(params)?;
         let shape = (
             1,
             self.latent_channels,
@@ -177,29 +142,34 @@ impl Pipeline {
             let values = noise.draw(shape.1 * shape.2 * shape.3);
             Ok(Tensor::from_vec(values, shape, &self.device)?)
         };
-        let mut latents = (draw_noise()? * scheduler.init_noise_sigma())?;
-        let timesteps = scheduler.timesteps().to_vec();
-        let (total, mut done) = (scheduler.steps(), 0);
-        for (index, timestep) in timesteps.into_iter().enumerate() {
-            let input = (&latents * scheduler.model_input_scale(index))?;
-            let output = self.predict(&input, timestep, prompts)?;
-            let step_noise = if scheduler.adds_noise() {
+        let beginning = drawing.canvas.begin(self, &walk, &mut draw_noise)?;
+        let mut latents = beginning.latents.clone();
+        let timesteps = walk.scheduler.timesteps().to_vec();
+        let (total, mut done) = (walk.steps(), 0);
+        for (index, timestep) in timesteps.into_iter().enumerate().skip(walk.begin) {
+            let input = (&latents * walk.scheduler.model_input_scale(index))?;
+            let input = beginning.with_seen(input)?;
+            let output = self.predict(&input, timestep, &drawing.prompts)?;
+            let step_noise = if walk.scheduler.adds_noise() {
                 Some(draw_noise()?)
             } else {
                 None
             };
-            let step = scheduler.step(index, &output, &latents, step_noise.as_ref())?;
-            latents = step.latents;
+            let step = walk
+                .scheduler
+                .step(index, &output, &latents, step_noise.as_ref())?;
+            latents = beginning.with_kept(step.latents, &*walk.scheduler, index + 1)?;
             check_finite(&latents, done + 1)?;
             // A step of some solvers asks the model twice.
-            let Some(steps_done) = scheduler.steps_done(index) else {
+            let Some(steps_done) = walk.scheduler.steps_done(index) else {
                 continue;
             };
-            done = steps_done;
+            done = steps_done - walk.skipped;
             let preview = Preview {
                 pipeline: self,
+                canvas: &drawing.canvas,
                 latents: &latents,
-                denoised: &step.denoised,
+                denoised: &beginning.with_kept_clean(step.denoised)?,
             };
             let report = Report::Step {
                 image,
@@ -211,27 +181,13 @@ impl Pipeline {
         }
         Ok(latents)
     }
-
-    /// The unet's output, with classifier-free guidance (Ho and Salimans 2022) where it is on.
-    fn predict(&self, input: &Tensor, timestep: f64, prompts: &Prompts) -> Result<Tensor> {
-        match prompts.guidance_scale {
-            None => self.unet.forward(input, timestep, &prompts.conditioning),
-            Some(scale) => {
-                let both = Tensor::cat(&[input, input], 0)?;
-                let output = self.unet.forward(&both, timestep, &prompts.conditioning)?;
-                let without = output.narrow(0, 0, 1)?;
-                let with = output.narrow(0, 1, 1)?;
-                Ok((&without + ((with - &without)? * scale)?)?)
-            }
-        }
-    }
 }
 
-fn unsupported_yet(field: &str, value: impl std::fmt::Display) -> Error {
-    Error::new(
-        ErrorKind::UnsupportedModel,
-        format!("{field} = {value} is not supported"),
-    )
+impl Walk {
+    /// Steps that are taken.
+    fn steps(&self) -> usize {
+        self.scheduler.steps() - self.skipped
+    }
 }
 
 fn proceed(flow: ControlFlow<()>, step: usize) -> Result<()> {

@@ -1,18 +1,21 @@
 //! A model's parts put together, and what they draw.
 
+mod conditioning;
 mod describe;
 mod draw;
 mod params;
 mod preview;
 mod prompts;
+mod start;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{Device, Tensor};
 
 use crate::device::LoadOptions;
 use crate::error::{Error, Result};
 use crate::files::ModelFiles;
+use crate::lora::{Lora, LoraSet};
 use crate::schedulers::SchedulerConfig;
 use crate::text::{ClipTextEncoder, Tokenizer};
 use crate::unet::Unet;
@@ -21,11 +24,12 @@ use crate::weights::{Loader, Parameters};
 
 pub use describe::{Family, ModelDescription};
 pub use draw::Report;
-pub use params::{DrawParams, Inpaint, InpaintFill, Start, steps_run};
+pub use params::{DrawParams, Inpaint, InpaintFill, Start, Task, steps_run};
 pub use preview::Preview;
 pub use prompts::{PromptEmbedding, PromptTokenizer, TokenCount};
 
 use describe::{Parts, TextPart};
+use draw::Walk;
 use preview::LatentColours;
 use prompts::PromptCache;
 
@@ -35,7 +39,13 @@ pub struct Pipeline {
     text: Vec<TextEncoding>,
     /// Whether an empty negative prompt is zeros instead of an encoded empty text.
     zeros_for_empty_prompt: bool,
+    /// Whether the unet is told a score of beauty, as SDXL's refiner is.
+    scores_beauty: bool,
     unet: Unet,
+    /// Channels of the guidance scale's embedding, where the unet has guidance as an input.
+    guidance_dim: Option<usize>,
+    /// Whether the unet sees the mask and what is visible of the image, as inpainting models do.
+    sees_mask: bool,
     vae: Vae,
     /// Pixels of an image's side per latent.
     vae_scale: usize,
@@ -46,6 +56,7 @@ pub struct Pipeline {
     prompt_cache: PromptCache,
     /// Every weight by its name, shared with the layers.
     parameters: Parameters,
+    loras: LoraSet,
 }
 
 /// A tokenizer with its encoder.
@@ -68,6 +79,7 @@ impl Pipeline {
     pub fn load(files: &ModelFiles, device: &Device, options: &LoadOptions) -> Result<Self> {
         let parts = Parts::read(files)?;
         let description = parts.describe(files)?;
+        let sees_mask = parts.sees_mask();
         let loader = Loader::new(files, device, options);
         let text = parts
             .text
@@ -77,6 +89,9 @@ impl Pipeline {
         Ok(Self {
             text,
             zeros_for_empty_prompt: parts.zeros_for_empty_prompt,
+            scores_beauty: parts.scores_beauty,
+            guidance_dim: parts.unet.guidance_dim,
+            sees_mask,
             unet: Unet::load(&loader, "unet", &parts.unet)?,
             vae: Vae::load(&loader, "vae", &parts.vae)?,
             vae_scale: parts.vae.scale,
@@ -87,6 +102,7 @@ impl Pipeline {
             prompt_cache: PromptCache::default(),
             description,
             parameters: loader.into_parameters(),
+            loras: LoraSet::default(),
         })
     }
 
@@ -118,11 +134,27 @@ impl Pipeline {
         self.vae.encode(image)
     }
 
-    /// Every weight by its name in diffusers, the component in front: `unet.conv_in.weight`,
-    /// `text_encoder.text_model.final_layer_norm.bias`.
-    #[allow(dead_code, reason = "LoRA's way in")]
-    pub(crate) fn parameters(&self) -> &Parameters {
-        &self.parameters
+    /// Makes `loras`, each with its scale, the LoRAs that the model draws with, instead of those before; none is none.
+    ///
+    /// The weights that they change are computed in f32 from the model's own, which are kept: without LoRAs the model
+    /// draws exactly as before. Weights that the former set changed in the same way are left alone, so the same set
+    /// again costs nothing. A LoRA at scale 0 is checked and off.
+    ///
+    /// Errors if a scale is not finite or a LoRA does not fit the model ([`ErrorKind::LoraMismatch`]): then the former
+    /// set stays. Errors if a weight cannot be computed: then no LoRA is left.
+    pub fn set_loras(&mut self, loras: &[(Arc<Lora>, f64)]) -> Result<()> {
+        let family = self.description.family.as_str();
+        let set = self.loras.set(&self.parameters, family, loras);
+        if self.loras.take_text_changed() {
+            self.clear_prompt_cache();
+        }
+        set
+    }
+
+    /// Bytes that the LoRAs' weights take on the device besides the model's own.
+    #[must_use]
+    pub fn lora_bytes(&self) -> usize {
+        self.loras.bytes()
     }
 }
 

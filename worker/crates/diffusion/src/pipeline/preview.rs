@@ -5,22 +5,31 @@ use candle_core::{D, DType, Tensor};
 use crate::error::Result;
 use crate::image::RgbImage;
 use crate::pipeline::Pipeline;
+use crate::pipeline::start::Canvas;
 
 /// The state of an image after a step.
 pub struct Preview<'a> {
     pub(super) pipeline: &'a Pipeline,
+    pub(super) canvas: &'a Canvas,
     pub(super) latents: &'a Tensor,
     pub(super) denoised: &'a Tensor,
 }
 
 impl Preview<'_> {
-    /// An image of what the model expects to end at. A tiny autoencoder decodes it in full; for a large one every
-    /// latent becomes a square of one colour.
+    /// An image of what the model expects to end at, of the result's size. A tiny autoencoder decodes it in full; for a
+    /// large one every latent becomes a square of one colour. What a mask keeps is in it as it will stay.
     pub fn render(&self) -> Result<RgbImage> {
         let pipeline = self.pipeline;
-        if pipeline.vae.is_tiny() {
-            return RgbImage::from_tensor(&pipeline.vae.decode(self.denoised)?);
-        }
+        let pixels = if pipeline.vae.is_tiny() {
+            pipeline.vae.decode(self.denoised)?
+        } else {
+            self.squares()?
+        };
+        self.canvas.finish(RgbImage::from_tensor(&pixels)?)
+    }
+
+    fn squares(&self) -> Result<Tensor> {
+        let pipeline = self.pipeline;
         let colours = match pipeline.latent_colours.get() {
             Some(colours) => colours,
             None => {
@@ -29,10 +38,10 @@ impl Preview<'_> {
             }
         };
         let (_, _, height, width) = self.denoised.dims4()?;
-        let image = colours.apply(self.denoised)?;
-        RgbImage::from_tensor(
-            &image.upsample_nearest2d(height * pipeline.vae_scale, width * pipeline.vae_scale)?,
-        )
+        let scale = pipeline.vae_scale;
+        Ok(colours
+            .apply(self.denoised)?
+            .upsample_nearest2d(height * scale, width * scale)?)
     }
 
     /// The latents after the step, `[1, channels, h, w]`.

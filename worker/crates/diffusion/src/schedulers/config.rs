@@ -121,7 +121,16 @@ pub struct SchedulerConfig {
     betas_given: [bool; 3],
     /// The pipeline corrects its scheduler's config in place, so the file's own class sees the corrected value even
     /// where the file says nothing; another class made from that config falls back to its own default.
-    corrected_for_own_class: bool,
+    corrected_for_own_class: Corrections,
+}
+
+/// What the reference's Stable Diffusion (not XL) pipelines correct in old files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Corrections {
+    /// An explicit `steps_offset` becomes 1.
+    pub(crate) steps_offset: bool,
+    /// An explicit `clip_sample` becomes false.
+    pub(crate) clip_sample: bool,
 }
 
 impl SchedulerConfig {
@@ -133,13 +142,14 @@ impl SchedulerConfig {
         let fields = json
             .as_object()
             .ok_or_else(|| Error::config(NAME, "must be a JSON object"))?;
-        Self::read(&Config::from_fields(NAME, fields.clone()), false)
+        Self::read(
+            &Config::from_fields(NAME, fields.clone()),
+            Corrections::default(),
+        )
     }
 
-    /// Reads what `scheduler_config.json` holds. `stable_diffusion` applies the two corrections that the reference's
-    /// Stable Diffusion (not XL) pipeline makes to old files: an explicit `steps_offset` becomes 1, an explicit
-    /// `clip_sample` becomes false.
-    pub(crate) fn read(config: &Config, stable_diffusion: bool) -> Result<Self> {
+    /// Reads what `scheduler_config.json` holds, corrected as the model's pipeline does it.
+    pub(crate) fn read(config: &Config, corrections: Corrections) -> Result<Self> {
         config.only("thresholding", &[json!(false)])?;
         config.only("timestep_type", &[json!("discrete")])?;
         config.only("use_lu_lambdas", &[json!(false)])?;
@@ -274,8 +284,10 @@ impl SchedulerConfig {
 
         let mut steps_offset: Option<usize> = config.optional("steps_offset")?;
         let mut clip_sample: Option<bool> = config.optional("clip_sample")?;
-        if stable_diffusion {
+        if corrections.steps_offset {
             steps_offset = steps_offset.map(|_| 1);
+        }
+        if corrections.clip_sample {
             clip_sample = clip_sample.map(|_| false);
         }
 
@@ -317,7 +329,7 @@ impl SchedulerConfig {
             euler_at_final: config.get("euler_at_final", false)?,
             lambda_min_clipped: config.get("lambda_min_clipped", f64::NEG_INFINITY)?,
             class_name,
-            corrected_for_own_class: stable_diffusion,
+            corrected_for_own_class: corrections,
         })
     }
 
@@ -336,9 +348,14 @@ impl SchedulerConfig {
         if !schedule_given && kind == SchedulerKind::Lcm {
             config.beta_schedule = BetaSchedule::ScaledLinear;
         }
-        if self.corrected_for_own_class && kind.class() == self.class_name {
-            config.steps_offset = config.steps_offset.or(Some(1));
-            config.clip_sample = config.clip_sample.or(Some(false));
+        if kind.class() == self.class_name {
+            let corrected = self.corrected_for_own_class;
+            if corrected.steps_offset {
+                config.steps_offset = config.steps_offset.or(Some(1));
+            }
+            if corrected.clip_sample {
+                config.clip_sample = config.clip_sample.or(Some(false));
+            }
         }
         config
     }

@@ -9,7 +9,7 @@ use crate::schedulers::euler::{denoise, init_noise_sigma};
 use crate::schedulers::sigmas::{
     NoiseTable, SigmaSpacing, logarithms, single, spaced_schedule, timestep_of_sigma, twice,
 };
-use crate::schedulers::{Scheduler, Step, at, combine};
+use crate::schedulers::{Scheduler, Step, at, combine, growing_noise_weights};
 
 pub(super) struct DpmppSde {
     /// One for each evaluation: those at odd places belong to the midpoints.
@@ -93,6 +93,10 @@ impl Scheduler for DpmppSde {
 
     fn init_noise_sigma(&self) -> f64 {
         self.init_noise_sigma
+    }
+
+    fn noise_weights(&self, index: usize) -> Result<(f64, f64)> {
+        growing_noise_weights(&self.sigmas, index)
     }
 
     fn model_input_scale(&self, index: usize) -> f64 {

@@ -8,7 +8,7 @@ use crate::schedulers::sigmas::{
     NoiseTable, SigmaSpacing, euler_timesteps, final_sigma, interpolate, linspace,
     model_input_scale, respace, single,
 };
-use crate::schedulers::{Scheduler, Step, at, combine};
+use crate::schedulers::{Scheduler, Step, at, combine, growing_noise_weights};
 
 pub(super) struct Euler {
     timesteps: Vec<f64>,
@@ -96,6 +96,10 @@ impl Scheduler for Euler {
 
     fn init_noise_sigma(&self) -> f64 {
         self.init_noise_sigma
+    }
+
+    fn noise_weights(&self, index: usize) -> Result<(f64, f64)> {
+        growing_noise_weights(&self.sigmas, index)
     }
 
     fn model_input_scale(&self, index: usize) -> f64 {

@@ -8,7 +8,7 @@ use crate::schedulers::euler::{denoise, init_noise_sigma};
 use crate::schedulers::sigmas::{
     NoiseTable, euler_timesteps, interpolate, model_input_scale, single,
 };
-use crate::schedulers::{Scheduler, Step, at, combine};
+use crate::schedulers::{Scheduler, Step, at, combine, growing_noise_weights};
 
 pub(super) struct EulerAncestral {
     timesteps: Vec<f64>,
@@ -52,6 +52,10 @@ impl Scheduler for EulerAncestral {
 
     fn init_noise_sigma(&self) -> f64 {
         self.init_noise_sigma
+    }
+
+    fn noise_weights(&self, index: usize) -> Result<(f64, f64)> {
+        growing_noise_weights(&self.sigmas, index)
     }
 
     fn model_input_scale(&self, index: usize) -> f64 {

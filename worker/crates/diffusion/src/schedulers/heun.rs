@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::schedulers::config::{PredictionType, SchedulerConfig};
 use crate::schedulers::euler::{denoise, init_noise_sigma};
 use crate::schedulers::sigmas::{SigmaSpacing, model_input_scale, single, spaced_schedule, twice};
-use crate::schedulers::{Scheduler, Step, at, combine};
+use crate::schedulers::{Scheduler, Step, at, combine, growing_noise_weights};
 
 pub(super) struct Heun {
     /// One for each evaluation, as are the sigmas, with the final zero behind them.
@@ -55,6 +55,10 @@ impl Scheduler for Heun {
 
     fn init_noise_sigma(&self) -> f64 {
         self.init_noise_sigma
+    }
+
+    fn noise_weights(&self, index: usize) -> Result<(f64, f64)> {
+        growing_noise_weights(&self.sigmas, index)
     }
 
     fn model_input_scale(&self, index: usize) -> f64 {

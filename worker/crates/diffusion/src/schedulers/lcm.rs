@@ -22,12 +22,23 @@ pub(super) struct Lcm {
     timestep_scaling: f64,
 }
 
+/// Steps of the distillation in its last `strength`.
+pub(super) fn distilled_steps(config: &SchedulerConfig, strength: f64) -> usize {
+    whole(
+        real(
+            config
+                .original_inference_steps
+                .min(config.num_train_timesteps),
+        ) * strength,
+    )
+}
+
 impl Lcm {
-    pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Result<Self> {
+    pub(super) fn new(config: &SchedulerConfig, steps: usize, strength: f64) -> Result<Self> {
         let table = NoiseTable::new(config, false)?;
         // The timesteps of the distillation, from the last, and an even choice of them.
-        let distilled = config.original_inference_steps;
-        let stride = config.num_train_timesteps / distilled.max(1);
+        let distilled = distilled_steps(config, strength);
+        let stride = config.num_train_timesteps / config.original_inference_steps.max(1);
         let timesteps: Vec<f64> = (0..steps)
             .map(|index| whole(real(index) * (real(distilled) / real(steps))))
             .map(|place| real((distilled - place) * stride) - 1.0)

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::schedulers::config::{PredictionType, SchedulerConfig};
 use crate::schedulers::euler::{denoise, init_noise_sigma};
 use crate::schedulers::sigmas::{SigmaSpacing, model_input_scale, single, spaced_schedule};
-use crate::schedulers::{Scheduler, Step, at, combine};
+use crate::schedulers::{Scheduler, Step, at, combine, growing_noise_weights};
 
 const ORDER: usize = 4;
 
@@ -76,6 +76,10 @@ impl Scheduler for Lms {
         self.init_noise_sigma
     }
 
+    fn noise_weights(&self, index: usize) -> Result<(f64, f64)> {
+        growing_noise_weights(&self.sigmas, index)
+    }
+
     fn model_input_scale(&self, index: usize) -> f64 {
         model_input_scale(&self.sigmas, index)
     }
@@ -91,7 +95,8 @@ impl Scheduler for Lms {
         let denoised = denoise(self.prediction_type, sigma, model_output, sample)?;
         self.slopes.push_front(((sample - &denoised)? / sigma)?);
         self.slopes.truncate(ORDER);
-        let order = self.slopes.len().min(index + 1);
+        // As in the reference, a walk that starts in the middle weighs its few slopes as if there were four.
+        let order = ORDER.min(index + 1);
         let mut latents = sample.clone();
         for (which, slope) in self.slopes.iter().enumerate().take(order) {
             latents = combine(1.0, &latents, self.coefficient(index, order, which)?, slope)?;

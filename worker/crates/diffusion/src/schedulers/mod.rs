@@ -18,6 +18,7 @@ use std::str::FromStr;
 
 use candle_core::Tensor;
 
+pub(crate) use config::Corrections;
 pub use config::{
     BetaSchedule, FinalSigmas, Interpolation, PredictionType, SchedulerConfig, TimestepSpacing,
 };
@@ -267,6 +268,19 @@ pub trait Scheduler: Send {
     /// What the latents are multiplied by before the model sees them in evaluation `index`.
     fn model_input_scale(&self, index: usize) -> f64;
 
+    /// The shares of clean latents and of standard normal noise in latents of the noise level before evaluation
+    /// `index`, or, past the last, after all.
+    ///
+    /// Together of unit variance, but for the solvers whose latents grow with their noise.
+    fn noise_weights(&self, index: usize) -> Result<(f64, f64)> {
+        let sigma = at(self.sigmas(), index)?;
+        if sigma.is_infinite() {
+            return Ok((0.0, 1.0));
+        }
+        let signal = 1.0 / (sigma * sigma + 1.0).sqrt();
+        Ok((signal, sigma * signal))
+    }
+
     /// Whether `step` wants noise.
     fn adds_noise(&self) -> bool {
         false
@@ -329,8 +343,26 @@ pub fn scheduler(
         Solver::Dpmpp2mSde => Box::new(dpmpp_2m::Dpmpp2m::new(&config, steps, spacing, true)?),
         Solver::DpmppSde => Box::new(dpmpp_sde::DpmppSde::new(&config, steps, spacing)?),
         Solver::UniPc => Box::new(unipc::UniPc::new(&config, steps, spacing)?),
-        Solver::Lcm => Box::new(lcm::Lcm::new(&config, steps)?),
+        Solver::Lcm => Box::new(lcm::Lcm::new(&config, steps, 1.0)?),
     })
+}
+
+/// LCM's own way to start from an image: all `steps`, spread over the last `strength` of the distillation's timesteps.
+///
+/// Errors if there are more of them than that.
+pub(crate) fn lcm_from_image(
+    config: &SchedulerConfig,
+    steps: usize,
+    strength: f64,
+) -> Result<Box<dyn Scheduler>> {
+    let config = config.for_kind(SchedulerKind::Lcm);
+    let steps_max = lcm::distilled_steps(&config, strength);
+    if !(1..=steps_max).contains(&steps) {
+        return Err(Error::parameter(format!(
+            "steps must be 1..={steps_max} at strength {strength} with scheduler lcm, got {steps}"
+        )));
+    }
+    Ok(Box::new(lcm::Lcm::new(&config, steps, strength)?))
 }
 
 /// The entry of a table that `step` was called for.
@@ -343,7 +375,12 @@ fn at(table: &[f64], index: usize) -> Result<f64> {
     })
 }
 
+/// [`Scheduler::noise_weights`] of the solvers whose latents grow with their noise.
+fn growing_noise_weights(sigmas: &[f64], index: usize) -> Result<(f64, f64)> {
+    Ok((1.0, at(sigmas, index)?))
+}
+
 /// `a * x + b * y`.
-fn combine(a: f64, x: &Tensor, b: f64, y: &Tensor) -> Result<Tensor> {
+pub(crate) fn combine(a: f64, x: &Tensor, b: f64, y: &Tensor) -> Result<Tensor> {
     Ok(((x * a)? + (y * b)?)?)
 }

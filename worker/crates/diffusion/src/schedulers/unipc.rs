@@ -199,7 +199,8 @@ impl Scheduler for UniPc {
         } else {
             self.order
         };
-        let order = highest.min(index + 1);
+        // The first step of a walk is of first order, wherever it starts.
+        let order = highest.min(1 + usize::from(before.is_some()));
         let terms = self.coefficients(index)?;
         let mut latents = terms.first_order(&sample, &denoised)?;
         let earlier = before.map(|before| before.denoised);

@@ -16,7 +16,6 @@ const LAYER_NORM_EPS: f64 = 1e-5;
 pub(crate) struct TransformerSizes {
     pub(crate) channels: usize,
     pub(crate) heads: usize,
-    pub(crate) layers: usize,
     /// Width of the prompt's hidden states.
     pub(crate) context: usize,
 }
@@ -50,6 +49,7 @@ impl Transformer {
         scope: &Scope<'_>,
         config: &UnetConfig,
         sizes: TransformerSizes,
+        layers: usize,
     ) -> Result<Self> {
         Ok(Self {
             norm: GroupNorm::load(
@@ -64,7 +64,7 @@ impl Transformer {
                 sizes.channels,
                 config.use_linear_projection,
             )?,
-            blocks: (0..sizes.layers)
+            blocks: (0..layers)
                 .map(|index| Block::load(&scope.at("transformer_blocks").at(index), sizes))
                 .collect::<Result<Vec<Block>>>()?,
             proj_out: Projection::load(

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::Conv2d;
 use crate::unet::attention::{Transformer, TransformerSizes};
-use crate::unet::config::UnetConfig;
+use crate::unet::config::{MidKind, UnetConfig};
 use crate::unet::resnet::{Resnet, ResnetSizes, Upsampler};
 use crate::weights::Scope;
 
@@ -14,7 +14,8 @@ pub(super) struct BlockSizes {
     /// Input channels of each residual block; all give `transformer.channels`.
     resnet_inputs: Vec<usize>,
     transformer: TransformerSizes,
-    attends: bool,
+    /// Depths of the transformers, one after each residual block; none where the block does not attend.
+    transformer_layers: Vec<usize>,
     /// Whether the block ends by halving or doubling the size.
     resamples: bool,
 }
@@ -34,7 +35,11 @@ impl BlockSizes {
                     .take(*layers)
                     .collect(),
                 transformer,
-                attends: config.down_attention.get(index).copied().unwrap_or(false),
+                transformer_layers: attended(
+                    &config.down_attention,
+                    &config.down_transformer_layers,
+                    index,
+                ),
                 resamples: index + 1 < config.block_out_channels.len(),
             });
             inputs = outputs;
@@ -42,19 +47,20 @@ impl BlockSizes {
         blocks
     }
 
-    pub(super) fn mid(config: &UnetConfig) -> Self {
-        let transformer = transformers(config).last().unwrap_or(TransformerSizes {
-            channels: config.first_channels(),
-            heads: 1,
-            layers: 1,
-            context: 1,
-        });
-        Self {
-            resnet_inputs: vec![transformer.channels; 2],
+    /// `None` where there is no mid block.
+    pub(super) fn mid(config: &UnetConfig) -> Option<Self> {
+        let transformer = transformers(config).last()?;
+        let transformer_layers = match config.mid {
+            MidKind::None => return None,
+            MidKind::Plain => Vec::new(),
+            MidKind::Attends(layers) => vec![layers],
+        };
+        Some(Self {
+            resnet_inputs: vec![transformer.channels; 1 + transformer_layers.len()],
             transformer,
-            attends: true,
+            transformer_layers,
             resamples: false,
-        }
+        })
     }
 
     /// From the inside out. Every residual block also takes one skip from the way down.
@@ -82,7 +88,11 @@ impl BlockSizes {
             blocks.push(Self {
                 resnet_inputs,
                 transformer,
-                attends: config.up_attention.get(index).copied().unwrap_or(false),
+                transformer_layers: attended(
+                    &config.up_attention,
+                    &config.up_transformer_layers,
+                    index,
+                ),
                 resamples: index + 1 < count,
             });
         }
@@ -110,17 +120,24 @@ impl BlockSizes {
             .collect()
     }
 
-    fn attentions(
-        &self,
-        scope: &Scope<'_>,
-        config: &UnetConfig,
-        count: usize,
-    ) -> Result<Vec<Transformer>> {
-        (0..if self.attends { count } else { 0 })
-            .map(|index| {
-                Transformer::load(&scope.at("attentions").at(index), config, self.transformer)
+    fn attentions(&self, scope: &Scope<'_>, config: &UnetConfig) -> Result<Vec<Transformer>> {
+        self.transformer_layers
+            .iter()
+            .enumerate()
+            .map(|(index, layers)| {
+                let scope = scope.at("attentions").at(index);
+                Transformer::load(&scope, config, self.transformer, *layers)
             })
             .collect()
+    }
+}
+
+/// The depths of the transformers of the block at `index`, none if it does not attend.
+fn attended(attends: &[bool], layers: &[Vec<usize>], index: usize) -> Vec<usize> {
+    if attends.get(index).copied().unwrap_or(false) {
+        layers.get(index).cloned().unwrap_or_default()
+    } else {
+        Vec::new()
     }
 }
 
@@ -130,12 +147,10 @@ fn transformers(config: &UnetConfig) -> impl Iterator<Item = TransformerSizes> {
         .block_out_channels
         .iter()
         .zip(&config.heads)
-        .zip(&config.transformer_layers)
         .zip(&config.cross_attention_dims)
-        .map(|(((channels, heads), layers), context)| TransformerSizes {
+        .map(|((channels, heads), context)| TransformerSizes {
             channels: *channels,
             heads: *heads,
-            layers: *layers,
             context: *context,
         })
 }
@@ -153,7 +168,7 @@ impl DownBlock {
         let channels = sizes.transformer.channels;
         Ok(Self {
             resnets: sizes.resnets(scope, config)?,
-            attentions: sizes.attentions(scope, config, sizes.resnet_inputs.len())?,
+            attentions: sizes.attentions(scope, config)?,
             downsampler: if sizes.resamples {
                 Some(Conv2d::load_downsampling(
                     &scope.at("downsamplers.0.conv"),
@@ -190,7 +205,7 @@ impl DownBlock {
     }
 }
 
-/// `UNetMidBlock2DCrossAttn`.
+/// `UNetMidBlock2DCrossAttn`, or, without a transformer, `UNetMidBlock2D` as a unet has it.
 pub(super) struct MidBlock {
     first: Resnet,
     rest: Vec<(Transformer, Resnet)>,
@@ -202,7 +217,7 @@ impl MidBlock {
         let first = resnets
             .next()
             .ok_or_else(|| Error::new(ErrorKind::Internal, "a mid block needs a residual block"))?;
-        let attentions = sizes.attentions(scope, config, resnets.len())?;
+        let attentions = sizes.attentions(scope, config)?;
         Ok(Self {
             first,
             rest: attentions.into_iter().zip(resnets).collect(),
@@ -229,7 +244,7 @@ impl UpBlock {
     pub(super) fn load(scope: &Scope<'_>, config: &UnetConfig, sizes: &BlockSizes) -> Result<Self> {
         Ok(Self {
             resnets: sizes.resnets(scope, config)?,
-            attentions: sizes.attentions(scope, config, sizes.resnet_inputs.len())?,
+            attentions: sizes.attentions(scope, config)?,
             upsampler: if sizes.resamples {
                 Some(Upsampler::load(
                     &scope.at("upsamplers.0"),

@@ -1,6 +1,6 @@
 //! What `unet/config.json` asks for.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -21,7 +21,10 @@ pub(crate) struct UnetConfig {
     pub(crate) down_attention: Vec<bool>,
     /// The same of the up blocks, from the inside out.
     pub(crate) up_attention: Vec<bool>,
-    pub(crate) transformer_layers: Vec<usize>,
+    pub(crate) down_transformer_layers: Depths,
+    /// From the inside out.
+    pub(crate) up_transformer_layers: Depths,
+    pub(crate) mid: MidKind,
     pub(crate) heads: Vec<usize>,
     pub(crate) cross_attention_dims: Vec<usize>,
     pub(crate) use_linear_projection: bool,
@@ -36,6 +39,22 @@ pub(crate) struct UnetConfig {
     pub(crate) conv_out_kernel: usize,
     /// SDXL's extra conditioning.
     pub(crate) added: Option<AddedConfig>,
+    /// Channels of the guidance scale's embedding, for models that were distilled with guidance as an input.
+    pub(crate) guidance_dim: Option<usize>,
+}
+
+/// Blocks of each transformer of each block.
+type Depths = Vec<Vec<usize>>;
+
+/// What is between the way down and the way up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MidKind {
+    /// Nothing.
+    None,
+    /// One residual block.
+    Plain,
+    /// A transformer of so many blocks between two residual blocks.
+    Attends(usize),
 }
 
 /// SDXL's pooled text and size conditioning.
@@ -44,11 +63,6 @@ pub(crate) struct AddedConfig {
     pub(crate) time_dim: usize,
     /// Channels of all of it together with the pooled prompt.
     pub(crate) input_dim: usize,
-}
-
-impl AddedConfig {
-    /// Sizes that SDXL is told: original, crop, target, two each.
-    pub(crate) const TIME_IDS: usize = 6;
 }
 
 impl UnetConfig {
@@ -102,18 +116,19 @@ impl UnetConfig {
                 ),
             ));
         }
+        let layers_per_block = config.counts_per_block("layers_per_block", 2, blocks)?;
+        let (down_transformer_layers, up_transformer_layers) =
+            transformer_layers(&config, &layers_per_block)?;
         Ok(Self {
             sample_size: sample_size(&config)?,
             in_channels: config.count("in_channels", 4)?,
             out_channels: config.count("out_channels", 4)?,
-            layers_per_block: config.counts_per_block("layers_per_block", 2, blocks)?,
+            mid: mid_kind(&config, &down_transformer_layers)?,
+            layers_per_block,
             down_attention,
             up_attention,
-            transformer_layers: config.counts_per_block(
-                "transformer_layers_per_block",
-                1,
-                blocks,
-            )?,
+            down_transformer_layers,
+            up_transformer_layers,
             heads,
             cross_attention_dims: config.counts_per_block("cross_attention_dim", 1280, blocks)?,
             use_linear_projection: config.get("use_linear_projection", false)?,
@@ -127,6 +142,10 @@ impl UnetConfig {
             conv_in_kernel: odd_kernel("conv_in_kernel")?,
             conv_out_kernel: odd_kernel("conv_out_kernel")?,
             added: added(&config)?,
+            guidance_dim: match config.optional::<usize>("time_cond_proj_dim")? {
+                Some(_) => Some(config.count("time_cond_proj_dim", 1)?),
+                None => None,
+            },
             block_out_channels,
             source: {
                 config.no_unknown_fields()?;
@@ -147,7 +166,6 @@ impl UnetConfig {
 }
 
 fn refuse_unsupported(config: &Config) -> Result<()> {
-    config.only("mid_block_type", &[json!("UNetMidBlock2DCrossAttn")])?;
     config.only("center_input_sample", &[json!(false)])?;
     config.only("only_cross_attention", &[json!(false)])?;
     config.only("mid_block_only_cross_attention", &[json!(false)])?;
@@ -166,10 +184,8 @@ fn refuse_unsupported(config: &Config) -> Result<()> {
     config.only("time_embedding_type", &[json!("positional")])?;
     config.only("time_embedding_act_fn", &[])?;
     config.only("timestep_post_act", &[])?;
-    config.only("time_cond_proj_dim", &[])?;
     config.only("attention_type", &[json!("default")])?;
     config.only("cross_attention_norm", &[])?;
-    config.only("reverse_transformer_layers_per_block", &[])?;
     // Dropout is off when drawing; attention is computed in f32 whatever upcast_attention says; the number of heads of
     // the additional embedding belongs to a type that is refused above.
     config.irrelevant(&[
@@ -180,9 +196,93 @@ fn refuse_unsupported(config: &Config) -> Result<()> {
     Ok(())
 }
 
+/// A field that is absent means another mid block than one that is null.
+fn mid_kind(config: &Config, down_transformer_layers: &[Vec<usize>]) -> Result<MidKind> {
+    config.only(
+        "mid_block_type",
+        &[json!("UNetMidBlock2DCrossAttn"), json!("UNetMidBlock2D")],
+    )?;
+    let innermost = down_transformer_layers
+        .last()
+        .and_then(|layers| layers.first());
+    Ok(match config.fields().get("mid_block_type") {
+        Some(Value::Null) => MidKind::None,
+        Some(Value::String(name)) if name == "UNetMidBlock2D" => MidKind::Plain,
+        _ => MidKind::Attends(innermost.copied().unwrap_or(1)),
+    })
+}
+
+/// The depth of every transformer of the down blocks and of the up blocks: in the config one number for all blocks, one
+/// for each, or a list for each of one for every layer.
+fn transformer_layers(config: &Config, layers_per_block: &[usize]) -> Result<(Depths, Depths)> {
+    const DOWN: &str = "transformer_layers_per_block";
+    const UP: &str = "reverse_transformer_layers_per_block";
+    let given: Value = config.get(DOWN, json!(1))?;
+    let reversed: Option<Vec<Value>> = config.optional(UP)?;
+    let down = match given {
+        Value::Array(blocks) => blocks,
+        number => vec![number; layers_per_block.len()],
+    };
+    let up = match reversed {
+        Some(blocks) => blocks,
+        None if down.iter().any(Value::is_array) => {
+            return Err(Error::config(
+                config.file(),
+                format_args!("{UP} is missing, though {DOWN} has a list for a block"),
+            ));
+        }
+        None => down.iter().rev().cloned().collect(),
+    };
+    let up_layers = layers_per_block.iter().rev().map(|layers| layers + 1);
+    Ok((
+        depths(config, DOWN, &down, layers_per_block.iter().copied())?,
+        depths(config, UP, &up, up_layers)?,
+    ))
+}
+
+/// One depth for each of every block's `layers`.
+fn depths(
+    config: &Config,
+    field: &str,
+    blocks: &[Value],
+    layers: impl ExactSizeIterator<Item = usize>,
+) -> Result<Depths> {
+    const DEPTH_MAX: usize = 64;
+    let wrong = |wanted: &str| {
+        Error::config(
+            config.file(),
+            format_args!("{field} must {wanted}, got {}", Value::from(blocks)),
+        )
+    };
+    if blocks.len() != layers.len() {
+        let count = layers.len();
+        return Err(wrong(&format!(
+            "have {count} entries, as many as block_out_channels"
+        )));
+    }
+    let depth = |value: &Value| {
+        value
+            .as_u64()
+            .and_then(|depth| usize::try_from(depth).ok())
+            .filter(|depth| *depth <= DEPTH_MAX)
+            .ok_or_else(|| wrong(&format!("hold numbers in 0..={DEPTH_MAX}")))
+    };
+    blocks
+        .iter()
+        .zip(layers)
+        .map(|(block, layers)| match block {
+            Value::Array(list) if list.len() >= layers => {
+                list.iter().take(layers).map(depth).collect()
+            }
+            Value::Array(_) => Err(wrong(&format!("have {layers} numbers for this block"))),
+            number => Ok(vec![depth(number)?; layers]),
+        })
+        .collect()
+}
+
 fn sample_size(config: &Config) -> Result<(usize, usize)> {
     match config.fields().get("sample_size") {
-        Some(serde_json::Value::Array(_)) => match config.counts("sample_size", &[])?.as_slice() {
+        Some(Value::Array(_)) => match config.counts("sample_size", &[])?.as_slice() {
             [height, width] => Ok((*height, *width)),
             other => Err(Error::config(
                 config.file(),
@@ -234,9 +334,7 @@ fn added(config: &Config) -> Result<Option<AddedConfig>> {
     let input_dim: Option<usize> = config.optional("projection_class_embeddings_input_dim")?;
     match (kind, time_dim, input_dim) {
         (None, _, _) => Ok(None),
-        (Some(_), Some(time_dim), Some(input_dim))
-            if input_dim > AddedConfig::TIME_IDS * time_dim =>
-        {
+        (Some(_), Some(time_dim), Some(input_dim)) if input_dim > time_dim => {
             Ok(Some(AddedConfig {
                 time_dim,
                 input_dim,
@@ -246,8 +344,7 @@ fn added(config: &Config) -> Result<Option<AddedConfig>> {
             config.file(),
             format_args!(
                 "addition_embed_type text_time needs addition_time_embed_dim and a projection_class_embeddings_input_dim \
-                 above {} times it, got {time_dim:?} and {input_dim:?}",
-                AddedConfig::TIME_IDS
+                 above it, got {time_dim:?} and {input_dim:?}"
             ),
         )),
     }

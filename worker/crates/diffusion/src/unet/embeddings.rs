@@ -67,6 +67,30 @@ impl Timesteps {
     }
 }
 
+/// The embedding of a guidance scale, `[1, channels]`, of models that were distilled with guidance as an input: sines
+/// and cosines as of a timestep, on a scale where no guidance is 0 (Meng et al. 2023, section 3.1).
+pub(crate) fn embed_guidance(scale: f64, channels: usize, device: &Device) -> Result<Tensor> {
+    const PERIOD_MAX: f32 = 10_000.0;
+    const STRETCH: f32 = 1000.0;
+    let half = channels / 2;
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "channel counts are small; the reference computes in single precision"
+    )]
+    let angles: Vec<f32> = {
+        let value = (scale - 1.0) as f32 * STRETCH;
+        let decay = PERIOD_MAX.ln() / (half as f32 - 1.0);
+        (0..half)
+            .map(|index| value * (index as f32 * -decay).exp())
+            .collect()
+    };
+    let mut values: Vec<f32> = angles.iter().copied().map(f32::sin).collect();
+    values.extend(angles.iter().copied().map(f32::cos));
+    values.resize(channels, 0.0);
+    Ok(Tensor::from_vec(values, (1, channels), device)?)
+}
+
 /// Two linear layers with an activation between.
 pub(crate) struct TimestepEmbedding {
     linear_1: Linear,

@@ -9,12 +9,13 @@ mod resnet;
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::Result;
-use crate::ops::{Activation, Conv2d, GroupNorm};
+use crate::ops::{Activation, Conv2d, GroupNorm, Linear};
 use crate::unet::blocks::{BlockSizes, DownBlock, MidBlock, UpBlock};
 use crate::unet::embeddings::{AddedEmbedding, TimestepEmbedding, Timesteps};
 use crate::weights::Loader;
 
-pub(crate) use config::{AddedConfig, UnetConfig};
+pub(crate) use config::UnetConfig;
+pub(crate) use embeddings::embed_guidance;
 pub(crate) use resnet::{Resnet, ResnetSizes, Upsampler};
 
 /// What the unet is told besides the latents. Batches must agree with the latents'.
@@ -23,6 +24,9 @@ pub(crate) struct Conditioning {
     pub(crate) hidden: Tensor,
     /// For SDXL.
     pub(crate) added: Option<AddedConditioning>,
+    /// For models distilled with guidance as an input: the guidance scale's embedding,
+    /// `[1, time_cond_proj_dim]`.
+    pub(crate) guidance: Option<Tensor>,
 }
 
 /// SDXL's pooled prompt and sizes.
@@ -38,9 +42,11 @@ pub(crate) struct Unet {
     conv_in: Conv2d,
     timesteps: Timesteps,
     time_embedding: TimestepEmbedding,
+    /// For models distilled with guidance as an input.
+    guidance_projection: Option<Linear>,
     added_embedding: Option<AddedEmbedding>,
     down_blocks: Vec<DownBlock>,
-    mid_block: MidBlock,
+    mid_block: Option<MidBlock>,
     up_blocks: Vec<UpBlock>,
     norm_out: GroupNorm,
     activation: Activation,
@@ -71,6 +77,14 @@ impl Unet {
                 config.time_embed_dim,
                 config.activation,
             )?,
+            guidance_projection: match config.guidance_dim {
+                Some(dim) => Some(Linear::load_without_bias(
+                    &root.at("time_embedding.cond_proj"),
+                    dim,
+                    config.first_channels(),
+                )?),
+                None => None,
+            },
             added_embedding: match &config.added {
                 Some(added) => Some(AddedEmbedding::load(
                     &root.at("add_embedding"),
@@ -86,7 +100,10 @@ impl Unet {
                     DownBlock::load(&root.at("down_blocks").at(index), config, sizes)
                 })
                 .collect::<Result<Vec<DownBlock>>>()?,
-            mid_block: MidBlock::load(&root.at("mid_block"), config, &BlockSizes::mid(config))?,
+            mid_block: match BlockSizes::mid(config) {
+                Some(sizes) => Some(MidBlock::load(&root.at("mid_block"), config, &sizes)?),
+                None => None,
+            },
             up_blocks: BlockSizes::up(config)
                 .iter()
                 .enumerate()
@@ -123,7 +140,10 @@ impl Unet {
         let batch = latents.dim(0)?;
         let hidden = conditioning.hidden.to_dtype(self.arithmetic)?;
         let time = self.timesteps.embed(&[timestep], &self.device)?;
-        let time = time.to_dtype(self.arithmetic)?;
+        let mut time = time.to_dtype(self.arithmetic)?;
+        if let (Some(layer), Some(guidance)) = (&self.guidance_projection, &conditioning.guidance) {
+            time = (time + layer.forward(&guidance.to_dtype(self.arithmetic)?)?)?;
+        }
         let mut embedding = self.time_embedding.forward(&time)?;
         if let (Some(layer), Some(added)) = (&self.added_embedding, &conditioning.added) {
             embedding =
@@ -139,7 +159,9 @@ impl Unet {
         for block in &self.down_blocks {
             x = block.forward(&x, &embedding, &hidden, &mut skips)?;
         }
-        x = self.mid_block.forward(&x, &embedding, &hidden)?;
+        if let Some(block) = &self.mid_block {
+            x = block.forward(&x, &embedding, &hidden)?;
+        }
         for block in &self.up_blocks {
             x = block.forward(&x, &embedding, &hidden, &mut skips)?;
         }

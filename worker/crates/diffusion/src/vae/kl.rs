@@ -11,6 +11,9 @@ use crate::vae::VaeConfig;
 use crate::weights::{Loader, Scope};
 
 const NORM_EPS: f64 = 1e-6;
+/// The bounds that the encoder was trained with.
+const LOG_VARIANCE_MIN: f64 = -30.0;
+const LOG_VARIANCE_MAX: f64 = 20.0;
 const DEFAULT_CHANNELS: [usize; 1] = [64];
 
 /// Pixels of an image's side per latent.
@@ -166,14 +169,24 @@ impl AutoencoderKl {
         }
     }
 
-    /// Images in [-1, 1] to the mean of the latents' distribution, in bands of at most `band_elements_max`.
-    pub(super) fn encode(&self, images: &Tensor, band_elements_max: usize) -> Result<Tensor> {
+    /// Images in [-1, 1] to the distribution of their latents, mean and standard deviation, in bands of at most
+    /// `band_elements_max`.
+    pub(super) fn encode(
+        &self,
+        images: &Tensor,
+        band_elements_max: usize,
+    ) -> Result<(Tensor, Tensor)> {
         let moments = self.encoder.forward(images, band_elements_max)?;
         let moments = match &self.quant_conv {
             Some(conv) => conv.forward(&moments)?,
             None => moments,
         };
-        Ok(moments.narrow(1, 0, self.latents)?.contiguous()?)
+        let mean = moments.narrow(1, 0, self.latents)?.contiguous()?;
+        let log_variance = moments
+            .narrow(1, self.latents, self.latents)?
+            .contiguous()?;
+        let deviation = (log_variance.clamp(LOG_VARIANCE_MIN, LOG_VARIANCE_MAX)? * 0.5)?.exp()?;
+        Ok((mean, deviation))
     }
 }
 

@@ -130,16 +130,46 @@ impl Vae {
     /// The way back, without noise: the mode of the distribution where the autoencoder gives one.
     pub(crate) fn encode(&self, images: &Tensor) -> Result<Tensor> {
         one_by_one(images, 1, |images| {
-            self.encode_in_bands(images, BAND_ELEMENTS_MAX)
+            self.scaled(&self.encode_in_bands(images, BAND_ELEMENTS_MAX)?.0)
         })
     }
 
-    fn encode_in_bands(&self, images: &Tensor, band_elements_max: usize) -> Result<Tensor> {
-        let images = images.to_dtype(DType::F32)?;
-        let latents = match &self.model {
-            Model::Kl(model) => model.encode(&images, band_elements_max)?,
-            Model::Tiny(model) => model.encode(&images, band_elements_max)?,
+    /// The way back with noise: a sample of the distribution. Asks `draw_noise` once, unless the autoencoder gives
+    /// latents outright.
+    pub(crate) fn encode_sample(
+        &self,
+        images: &Tensor,
+        draw_noise: &mut dyn FnMut() -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let latents = match self.encode_in_bands(images, BAND_ELEMENTS_MAX)? {
+            (mean, Some(deviation)) => (mean + (deviation * draw_noise()?)?)?,
+            (latents, None) => latents,
         };
+        self.scaled(&latents)
+    }
+
+    /// Unscaled latents; as mean and standard deviation where the autoencoder gives a distribution.
+    fn encode_in_bands(
+        &self,
+        images: &Tensor,
+        band_elements_max: usize,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        let images = images.to_dtype(DType::F32)?;
+        Ok(match &self.model {
+            Model::Kl(model) => {
+                let (mean, deviation) = model.encode(&images, band_elements_max)?;
+                (mean, Some(deviation))
+            }
+            Model::Tiny(model) => (model.encode(&images, band_elements_max)?, None),
+        })
+    }
+
+    /// Whether encoding draws noise.
+    pub(crate) fn samples(&self) -> bool {
+        matches!(self.model, Model::Kl(_))
+    }
+
+    fn scaled(&self, latents: &Tensor) -> Result<Tensor> {
         Ok(((latents - self.shift_factor)? * self.scaling_factor)?)
     }
 
@@ -226,8 +256,8 @@ mod tests {
                 let banded = vae.decode_in_bands(&latents, elements_max).unwrap();
                 let worst = difference(&whole, &banded);
                 prop_assert!(worst <= TOLERANCE, "decoded: {worst:e}");
-                let whole_latents = vae.encode_in_bands(&whole, usize::MAX).unwrap();
-                let banded_latents = vae.encode_in_bands(&whole, elements_max).unwrap();
+                let (whole_latents, _) = vae.encode_in_bands(&whole, usize::MAX).unwrap();
+                let (banded_latents, _) = vae.encode_in_bands(&whole, elements_max).unwrap();
                 let worst = difference(&whole_latents, &banded_latents);
                 prop_assert!(worst <= TOLERANCE, "encoded: {worst:e}");
             }
@@ -243,7 +273,8 @@ mod tests {
             let together = vae.decode_in_bands(&latents, usize::MAX).unwrap();
             let apart = vae.decode(&latents).unwrap();
             assert!(difference(&together, &apart) <= TOLERANCE);
-            let encoded = vae.encode_in_bands(&together, usize::MAX).unwrap();
+            let (encoded, _) = vae.encode_in_bands(&together, usize::MAX).unwrap();
+            let encoded = vae.scaled(&encoded).unwrap();
             assert!(difference(&encoded, &vae.encode(&together).unwrap()) <= TOLERANCE);
         }
     }

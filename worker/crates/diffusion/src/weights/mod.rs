@@ -303,7 +303,8 @@ fn find(files: &ModelFiles, folder: &str, stem: &str) -> Result<String> {
     ))
 }
 
-fn describe_damage(error: &safetensors::SafeTensorError, length: usize) -> String {
+/// What is wrong with a file of this length, in words.
+pub(crate) fn describe_damage(error: &safetensors::SafeTensorError, length: usize) -> String {
     use safetensors::SafeTensorError as Damage;
     match error {
         Damage::HeaderTooSmall => {
@@ -318,7 +319,8 @@ fn describe_damage(error: &safetensors::SafeTensorError, length: usize) -> Strin
     }
 }
 
-fn enumerate(names: &[String]) -> String {
+/// The first names, and how many more there are.
+pub(crate) fn enumerate(names: &[String]) -> String {
     let shown: Vec<&str> = names
         .iter()
         .take(PROBLEMS_SHOWN_MAX)

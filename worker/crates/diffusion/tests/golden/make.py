@@ -3,10 +3,11 @@
     python make.py                              # the tiny models and their golden tensors, schedulers.json
     python make.py --pocket ../../../../models/pocket   # golden tensors of a real model's folder, as pocket.*
     python make.py --pocket DIR --out ELSEWHERE         # the same, elsewhere
+    python make.py --loras                              # only loras/, for the models there
     python make.py --prompts                            # only prompts/, of the models there
     python make.py --schedulers                         # only schedulers.json and sd1-schedulers.*, of the models there
 
-Needs torch, diffusers, transformers, safetensors, scipy, torchsde and opencv-python-headless; their versions are written into every manifest. Everything is
+Needs torch, diffusers, transformers, safetensors, scipy, torchsde, peft and opencv-python-headless; their versions are written into every manifest. Everything is
 fixed by seeds, in float32, on one thread.
 """
 
@@ -15,6 +16,7 @@ import json
 import os
 import platform
 import shutil
+import sys
 from pathlib import Path
 
 import diffusers
@@ -41,6 +43,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 from images import golden_images
+from loras import make_loras
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -308,16 +311,16 @@ def load(folder):
     return pipe
 
 
-def replace_noise(seed):
-    """Makes the schedulers that add noise draw from `noise`, stream 1 on."""
+def replace_noise(seed, first=1):
+    """Makes the schedulers that add noise draw from `noise`, stream `first` on. Returns what draws."""
     from diffusers.schedulers import scheduling_ddpm, scheduling_dpmsolver_multistep, scheduling_dpmsolver_sde
     from diffusers.schedulers import scheduling_euler_ancestral_discrete, scheduling_lcm
 
-    stream = [0]
+    stream = [first]
 
     def draw(shape, **_):
         stream[0] += 1
-        return noise(seed, stream[0], int(np.prod(shape))).reshape(shape)
+        return noise(seed, stream[0] - 1, int(np.prod(shape))).reshape(shape)
 
     class RecordedPath:
         """A Brownian motion in sigma made of drawn increments, each from where the one before ended."""
@@ -337,6 +340,7 @@ def replace_noise(seed):
     for module in (scheduling_ddpm, scheduling_dpmsolver_multistep, scheduling_euler_ancestral_discrete, scheduling_lcm):
         module.randn_tensor = draw
     scheduling_dpmsolver_sde.BrownianTreeNoiseSampler = RecordedPath
+    return draw
 
 
 def draw(pipe, base_config, case):
@@ -573,6 +577,7 @@ def main():
     arguments.add_argument("--out", type=Path, default=HERE, help="where to write")
     arguments.add_argument("--prompts", action="store_true", help="make only what tests the reading of prompts")
     arguments.add_argument("--schedulers", action="store_true", help="make only what tests the schedulers")
+    arguments.add_argument("--loras", action="store_true", help="make only the LoRAs and what is drawn with them")
     options = arguments.parse_args()
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
@@ -585,6 +590,9 @@ def main():
     if options.prompts:
         prompts.make(options.out.resolve(), load, noise)
         return
+    if options.loras:
+        make_loras(options.out.resolve(), sys.modules[__name__])
+        return
     scheduler_tables(options.out)
     if options.schedulers:
         golden_later("sd1", (options.out / "sd1").resolve(), options.out.resolve())
@@ -596,7 +604,12 @@ def main():
         make(folder)
         golden(name, folder.resolve(), options.out.resolve(), 4.0, PROMPTS)
     golden_later("sd1", (options.out / "sd1").resolve(), options.out.resolve())
+    make_loras(options.out.resolve(), sys.modules[__name__])
     prompts.make(options.out.resolve(), load, noise)
+    # Here, for it needs what is above.
+    from families import golden_families
+
+    golden_families(options.out.resolve())
 
 
 if __name__ == "__main__":

@@ -5,13 +5,13 @@ use rusqlite::{Connection, OpenFlags};
 use std::{path::Path, time::Duration};
 
 /// Every version of the schema, as the step from the one before. Only ever appended to.
-const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql"), include_str!("schema_2.sql")];
 
 /// Nobody else should hold the database; a backup tool may, for a moment.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Statements kept prepared by a connection: all there are.
-const STATEMENTS_MAX: usize = 48;
+const STATEMENTS_MAX: usize = 64;
 
 /// What the write-ahead log is cut back to after a burst has made it longer.
 const LOG_BYTES_MAX: i64 = 64 << 20;

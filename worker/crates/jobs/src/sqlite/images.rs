@@ -72,16 +72,7 @@ impl ImageFiles {
         }
         let serial = self.serial.fetch_add(1, Ordering::Relaxed) + 1;
         let name = format!("{}-{index}-{serial}", holder.attempt);
-        let unfinished = folder.join(format!("{name}.part"));
-        let written = File::create(&unfinished)
-            .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-            .and_then(|()| fs::rename(&unfinished, folder.join(&name)))
-            .and_then(|()| sync_folder(&folder));
-        if let Err(error) = written {
-            // The error that matters is the first; what stays behind goes at the next start.
-            let _ = fs::remove_file(&unfinished);
-            return Err(error.into());
-        }
+        write_durably(&folder, &format!("{name}.part"), &name, bytes)?;
         Ok(name)
     }
 
@@ -105,6 +96,25 @@ impl ImageFiles {
             _ => {}
         }
     }
+}
+
+/// Writes a file whole or not at all; on disk when this returns.
+pub(super) fn write_durably(
+    folder: &Path,
+    unfinished_name: &str,
+    name: &str,
+    bytes: &[u8],
+) -> io::Result<()> {
+    let unfinished = folder.join(unfinished_name);
+    let written = File::create(&unfinished)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&unfinished, folder.join(name)))
+        .and_then(|()| sync_folder(folder));
+    if written.is_err() {
+        // The error that matters is the first; what stays behind goes at the next start.
+        let _ = fs::remove_file(&unfinished);
+    }
+    written
 }
 
 /// A rename is only as durable as the folder that holds the name.

@@ -2,7 +2,8 @@
 
 use super::LastWords;
 use crate::{
-    Cancellation, Durability, Ending, Error, Event, JobRecord, Lease, NewEvent, NewJob, Status,
+    Blob, Cancellation, Durability, Ending, Error, Event, JobRecord, Lease, NewEvent, NewJob,
+    NewUpload, Status, UploadRecord,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::collections::HashSet;
@@ -68,6 +69,12 @@ pub(super) fn submit(
     connection
         .prepare_cached("INSERT INTO payloads (job, payload) VALUES (?1, ?2)")?
         .execute(params![key, job.payload])?;
+    for blob in &job.inputs {
+        name_blob(connection, blob)?;
+        connection
+            .prepare_cached("INSERT OR IGNORE INTO inputs (job, sha256) VALUES (?1, ?2)")?
+            .execute(params![key, blob.sha256()])?;
+    }
     let events = append_to(
         connection,
         &Open { key, last_seq: 0 },
@@ -475,12 +482,131 @@ pub(super) fn recover(
     Ok((requeued, spent.len()))
 }
 
-/// Deletes at most `limit` finished jobs that ended before `finished_before_ms` or are not among the newest
-/// `keep_jobs_max`; gives their ids.
+/// The file must be on the disk.
+fn name_blob(connection: &Connection, blob: &Blob) -> Result<(), Error> {
+    let bytes = i64::try_from(blob.bytes().len()).unwrap_or(i64::MAX);
+    connection
+        .prepare_cached("INSERT OR IGNORE INTO blobs (sha256, bytes) VALUES (?1, ?2)")?
+        .execute(params![blob.sha256(), bytes])?;
+    Ok(())
+}
+
+/// Every blob that a row names.
+pub(super) fn blob_names(connection: &Connection) -> Result<HashSet<String>, Error> {
+    let mut statement = connection.prepare("SELECT sha256 FROM blobs")?;
+    let names = statement.query_map([], |row| row.get(0))?;
+    Ok(names.collect::<Result<_, _>>()?)
+}
+
+/// Forgets the blobs that no job and no upload names; gives their names.
+pub(super) fn forget_unused_blobs(connection: &Connection) -> Result<Vec<String>, Error> {
+    let mut statement = connection.prepare_cached(
+        "DELETE FROM blobs
+         WHERE NOT EXISTS (SELECT 1 FROM inputs WHERE inputs.sha256 = blobs.sha256)
+           AND NOT EXISTS (SELECT 1 FROM uploads WHERE uploads.sha256 = blobs.sha256)
+         RETURNING sha256",
+    )?;
+    let names = statement.query_map([], |row| row.get(0))?;
+    Ok(names.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn is_blob_named(connection: &Connection, sha256: &str) -> Result<bool, Error> {
+    Ok(connection
+        .prepare_cached("SELECT 1 FROM blobs WHERE sha256 = ?1")?
+        .exists([sha256])?)
+}
+
+/// Stores an upload if there is room for it beside those that have not expired.
+pub(super) fn put_upload(
+    connection: &Connection,
+    upload: NewUpload,
+    upload_bytes_max: u64,
+    now_ms: i64,
+) -> Result<UploadRecord, Error> {
+    forget_expired_uploads(connection, now_ms)?;
+    let kept_bytes: i64 = connection
+        .prepare_cached("SELECT coalesce(sum(bytes), 0) FROM uploads JOIN blobs USING (sha256)")?
+        .query_row([], |row| row.get(0))?;
+    let bytes = u64::try_from(upload.blob.bytes().len()).unwrap_or(u64::MAX);
+    if kept_bytes.unsigned_abs().saturating_add(bytes) > upload_bytes_max {
+        return Err(Error::UploadsFull {
+            kept_bytes: kept_bytes.unsigned_abs(),
+            upload_bytes_max,
+        });
+    }
+    name_blob(connection, &upload.blob)?;
+    let expires_at_ms = now_ms.saturating_add(upload.kept_ms);
+    connection
+        .prepare_cached(
+            "INSERT INTO uploads (id, sha256, details, created_at_ms, expires_at_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![
+            upload.id,
+            upload.blob.sha256(),
+            upload.details,
+            now_ms,
+            expires_at_ms
+        ])?;
+    Ok(UploadRecord {
+        id: upload.id,
+        sha256: upload.blob.sha256().to_owned(),
+        bytes,
+        details: upload.details,
+        created_at_ms: now_ms,
+        expires_at_ms,
+    })
+}
+
+pub(super) fn upload(
+    connection: &Connection,
+    upload_id: &str,
+    now_ms: i64,
+) -> Result<Option<UploadRecord>, Error> {
+    Ok(connection
+        .prepare_cached(
+            "SELECT id, sha256, bytes, details, created_at_ms, expires_at_ms
+             FROM uploads JOIN blobs USING (sha256) WHERE id = ?1 AND expires_at_ms > ?2",
+        )?
+        .query_row(params![upload_id, now_ms], |row| {
+            Ok(UploadRecord {
+                id: row.get(0)?,
+                sha256: row.get(1)?,
+                bytes: row.get::<_, i64>(2)?.unsigned_abs(),
+                details: row.get(3)?,
+                created_at_ms: row.get(4)?,
+                expires_at_ms: row.get(5)?,
+            })
+        })
+        .optional()?)
+}
+
+/// Whether it was there.
+pub(super) fn delete_upload(
+    connection: &Connection,
+    upload_id: &str,
+    now_ms: i64,
+) -> Result<bool, Error> {
+    let deleted = connection
+        .prepare_cached("DELETE FROM uploads WHERE id = ?1 AND expires_at_ms > ?2")?
+        .execute(params![upload_id, now_ms])?;
+    Ok(deleted > 0)
+}
+
+pub(super) fn forget_expired_uploads(connection: &Connection, now_ms: i64) -> Result<(), Error> {
+    connection
+        .prepare_cached("DELETE FROM uploads WHERE expires_at_ms <= ?1")?
+        .execute([now_ms])?;
+    Ok(())
+}
+
+/// Deletes at most `limit` finished jobs that ended before `finished_before_ms`, are not among the newest
+/// `keep_jobs_max`, or are not among the newest whose inputs have `keep_input_bytes_max` in all; gives their ids.
 pub(super) fn prune(
     connection: &Connection,
     finished_before_ms: i64,
     keep_jobs_max: u32,
+    keep_input_bytes_max: i64,
     limit: u32,
 ) -> Result<Vec<String>, Error> {
     let mut statement = connection.prepare_cached(
@@ -489,12 +615,23 @@ pub(super) fn prune(
              WHERE finished_at_ms IS NOT NULL AND (
                  finished_at_ms < ?1
                  OR key IN (SELECT key FROM jobs WHERE finished_at_ms IS NOT NULL
-                            ORDER BY finished_at_ms DESC, key DESC LIMIT -1 OFFSET ?2))
-             LIMIT ?3)
+                            ORDER BY finished_at_ms DESC, key DESC LIMIT -1 OFFSET ?2)
+                 OR key IN (SELECT job FROM
+                                (SELECT job, sum(bytes) OVER (ORDER BY finished_at_ms DESC, job DESC) AS newer_bytes
+                                 FROM inputs JOIN blobs USING (sha256) JOIN jobs ON key = job
+                                 WHERE finished_at_ms IS NOT NULL)
+                            WHERE newer_bytes > ?3))
+             LIMIT ?4)
          RETURNING id",
     )?;
-    let ids = statement.query_map(params![finished_before_ms, keep_jobs_max, limit], |row| {
-        row.get(0)
-    })?;
+    let ids = statement.query_map(
+        params![
+            finished_before_ms,
+            keep_jobs_max,
+            keep_input_bytes_max,
+            limit
+        ],
+        |row| row.get(0),
+    )?;
     Ok(ids.collect::<Result<_, _>>()?)
 }

@@ -334,6 +334,7 @@ mod tests {
         let job = NewJob {
             id: id.to_owned(),
             payload: vec![7; payload_bytes],
+            inputs: Vec::new(),
         };
         write(Sync::Disk, move |connection, _| {
             rows::submit(connection, job, |_| Vec::new(), 100, 0).map(|_| ())

@@ -56,6 +56,7 @@ pub fn job(id: &str) -> NewJob {
     NewJob {
         id: id.to_owned(),
         payload: format!("draw {id}").into_bytes(),
+        inputs: Vec::new(),
     }
 }
 
