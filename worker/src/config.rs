@@ -1,8 +1,14 @@
 //! The command line and the environment.
 
-use crate::{catalog::ModelSource, limits, telemetry::LogFormat};
+use crate::{
+    catalog::{Catalog, ModelPlaces, ModelSearch, ModelSource},
+    hub::{HubCache, HubId},
+    limits,
+    telemetry::LogFormat,
+};
+use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, value_parser};
-use scumble_diffusion::{DeviceChoice, SchedulerKind};
+use scumble_diffusion::{DeviceChoice, LoadOptions, Precision, SchedulerKind};
 use scumble_protocol::limits::{
     BATCH_IMAGES_MAX, BATCH_IMAGES_MIN, GUIDANCE_SCALE_MAX, GUIDANCE_SCALE_MIN,
 };
@@ -30,21 +36,71 @@ pub enum Command {
     Generate(Box<GenerateArgs>),
     /// Show what a picture's file says about how it was drawn.
     Inspect(InspectArgs),
-    /// List the models.
+    /// List models, fetch them from the hub, look into them, remove them.
     Models(ModelsArgs),
 }
 
 /// Which models, on what.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ModelArgs {
-    /// A model folder in the diffusers layout; the first one draws when a job names none. Repeatable.
+    /// A model: a folder in the diffusers layout, a .safetensors file, the hub id of one that was pulled, or the name of
+    /// one that `scumble models` lists. The first one draws when a job names none. Repeatable.
     #[arg(
         long = "model",
         env = "SCUMBLE_MODEL",
-        value_name = "[ID=]DIR",
+        value_name = "[ID=]MODEL",
         value_delimiter = ';'
     )]
     pub models: Vec<ModelSource>,
+    /// Where further models lie.
+    #[command(flatten)]
+    pub places: PlaceArgs,
+}
+
+/// Where models lie.
+#[derive(Debug, Clone, Default, Args)]
+pub struct PlaceArgs {
+    /// A folder with models: folders in the diffusers layout, .safetensors files, and what was pulled into it. When left
+    /// out: the folder `models` in the user's data folder, and the hub's cache.
+    #[arg(long, env = "SCUMBLE_MODELS_DIR", value_name = "DIR")]
+    pub models_dir: Option<PathBuf>,
+}
+
+impl PlaceArgs {
+    /// The folders to look in.
+    ///
+    /// # Errors
+    /// One sentence: if the folder named is not there.
+    pub fn places(&self) -> Result<ModelPlaces, String> {
+        if let Some(folder) = &self.models_dir
+            && !folder.is_dir()
+        {
+            return Err(format!(
+                "--models-dir {}: there is no such folder",
+                folder.display()
+            ));
+        }
+        let own = || Some(user_data_folder()?.join("models"));
+        Ok(ModelPlaces {
+            folder: self.models_dir.clone().or_else(own),
+            cache: HubCache::from_environment(self.models_dir.as_deref()),
+        })
+    }
+}
+
+impl ModelArgs {
+    /// What can draw.
+    ///
+    /// # Errors
+    /// One sentence: if a model that is named cannot be used, or there is none.
+    pub fn catalog(&self) -> Result<Catalog, String> {
+        let places = self.places.places()?;
+        let search = ModelSearch {
+            sources: &self.models,
+            places: &places,
+        };
+        Catalog::open(&search).map_err(|error| error.to_string())
+    }
 }
 
 /// What to draw on.
@@ -56,6 +112,19 @@ pub struct DeviceArgs {
     /// Threads that compute; all cores when left out.
     #[arg(long, env = "SCUMBLE_THREADS", value_name = "N")]
     pub threads: Option<NonZeroUsize>,
+    /// What weights are kept in: auto, f32, f16 or bf16. On the CPU the 16-bit ones save memory, not time.
+    #[arg(long, env = "SCUMBLE_PRECISION", default_value = "auto")]
+    pub precision: Precision,
+}
+
+impl DeviceArgs {
+    /// How models are loaded.
+    #[must_use]
+    pub fn load_options(&self) -> LoadOptions {
+        LoadOptions {
+            precision: self.precision,
+        }
+    }
 }
 
 /// `scumble serve`.
@@ -76,9 +145,10 @@ pub struct ServeArgs {
     /// What to draw on.
     #[command(flatten)]
     pub device: DeviceArgs,
-    /// Models whose weights are in memory at once.
-    #[arg(long, env = "SCUMBLE_MODELS_LOADED_MAX", value_name = "N", default_value_t = NonZeroUsize::new(limits::MODELS_LOADED_MAX).unwrap_or(NonZeroUsize::MIN))]
-    pub models_loaded_max: NonZeroUsize,
+    /// How much memory the weights of models may take, such as 12GiB: the one not used for longest makes room for the
+    /// one that a job needs, which is loaded in any case. Three quarters of what is free when left out.
+    #[arg(long, env = "SCUMBLE_MODELS_MEMORY_MAX", value_name = "SIZE")]
+    pub models_memory_max: Option<ByteSize>,
     /// Jobs that may wait; further ones are refused.
     #[arg(long, env = "SCUMBLE_QUEUE_JOBS_MAX", value_name = "N", default_value_t = limits::QUEUE_JOBS_MAX)]
     pub queue_jobs_max: u32,
@@ -189,12 +259,9 @@ impl ServeArgs {
         if let Some(folder) = &self.data_dir {
             return Ok(folder.clone());
         }
-        directories::ProjectDirs::from("", "", "scumble")
-            .map(|folders| folders.data_local_dir().to_owned())
-            .ok_or_else(|| {
-                "this system has no folder for a user's data; name one with --data-dir DIR"
-                    .to_owned()
-            })
+        user_data_folder().ok_or_else(|| {
+            "this system has no folder for a user's data; name one with --data-dir DIR".to_owned()
+        })
     }
 }
 
@@ -283,10 +350,85 @@ pub struct InspectArgs {
 
 /// `scumble models`.
 #[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct ModelsArgs {
+    /// What to do with them; lists them when left out.
+    #[command(subcommand)]
+    pub command: Option<ModelsCommand>,
+    /// For the list.
+    #[command(flatten)]
+    pub list: ModelsListArgs,
+}
+
+/// What to do with models.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ModelsCommand {
+    /// List the models there are, and those that cannot be used with the reason.
+    List(ModelsListArgs),
+    /// Fetch a model from the Hugging Face hub into its cache, or into --models-dir.
+    Pull(ModelsPullArgs),
+    /// Show what a model is made of; reads headers only.
+    Inspect(ModelsInspectArgs),
+    /// Remove a model from the disk.
+    Rm(ModelsRmArgs),
+}
+
+/// `scumble models list`.
+#[derive(Debug, Clone, Args)]
+pub struct ModelsListArgs {
     /// Which models.
     #[command(flatten)]
     pub models: ModelArgs,
+    /// JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `scumble models pull`.
+#[derive(Debug, Clone, Args)]
+pub struct ModelsPullArgs {
+    /// `org/name`, or `org/name@revision`. HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_CACHE are heeded.
+    #[arg(value_name = "HUB_ID")]
+    pub id: HubId,
+    /// Take weights of this variant, such as fp16, where there are such.
+    #[arg(long)]
+    pub variant: Option<String>,
+    /// Fetch only this .safetensors file.
+    #[arg(long, conflicts_with = "variant")]
+    pub file: Option<String>,
+    /// Where to.
+    #[command(flatten)]
+    pub places: PlaceArgs,
+}
+
+/// `scumble models inspect`.
+#[derive(Debug, Clone, Args)]
+pub struct ModelsInspectArgs {
+    /// A model's name in the list, a folder, a file, or the hub id of one that was pulled.
+    #[arg(value_name = "MODEL")]
+    pub model: String,
+    /// JSON instead of lines.
+    #[arg(long)]
+    pub json: bool,
+    /// Where models lie.
+    #[command(flatten)]
+    pub places: PlaceArgs,
+}
+
+/// `scumble models rm`.
+#[derive(Debug, Clone, Args)]
+pub struct ModelsRmArgs {
+    /// A model's name in the list, or the hub id of one that was pulled.
+    #[arg(value_name = "MODEL")]
+    pub model: String,
+    /// Where models lie.
+    #[command(flatten)]
+    pub places: PlaceArgs,
+}
+
+fn user_data_folder() -> Option<PathBuf> {
+    directories::ProjectDirs::from("", "", "scumble")
+        .map(|folders| folders.data_local_dir().to_owned())
 }
 
 fn parse_guidance_scale(text: &str) -> Result<f64, String> {

@@ -4,6 +4,7 @@
 //! Two halves joined by bounded channels: a thread that owns the device (`engine/thread.rs`), and the task here that leases,
 //! writes events, encodes and stores images. The thread never waits for a reader, only for the log.
 
+mod loaded;
 mod progress;
 mod thread;
 
@@ -19,8 +20,11 @@ use crate::{
     shutdown::Shutdown,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use loaded::LoadError;
 use progress::{Progress, to_u32};
-use scumble_diffusion::{DeviceChoice, DrawParams, Error as DiffusionError, ErrorKind, RgbImage};
+use scumble_diffusion::{
+    DeviceChoice, DrawParams, Error as DiffusionError, ErrorKind, LoadOptions, RgbImage,
+};
 use scumble_jobs::{Durability, Ending, Error, JobStore, Lease, NewEvent};
 use scumble_protocol::{
     ErrorCode, ErrorObject, EventData, ImageInput, ImageResult, ModelId, NormalizedRequest, Seed,
@@ -70,8 +74,10 @@ pub struct EngineOptions {
     pub positions: Arc<Positions>,
     /// What to draw on.
     pub device: DeviceChoice,
-    /// Models in memory at once.
-    pub models_loaded_max: usize,
+    /// How models are loaded.
+    pub load_options: LoadOptions,
+    /// Bytes that the weights of models may take; from the free memory if `None`.
+    pub models_memory_max_bytes: Option<u64>,
     /// Whether the server is stopping.
     pub shutdown: Shutdown,
     /// A running job may finish within this time of a stop; else it goes back in the queue.
@@ -95,14 +101,15 @@ impl Engine {
         let (status_sender, status) = watch::channel(EngineStatus::Loading {
             model: options.catalog.default_model().id.clone(),
             loaded: 0,
-            total: options.models_loaded_max,
+            total: 1,
         });
         let (drawings_sender, drawings) = mpsc::channel(1);
         let (opened_sender, opened) = std_mpsc::sync_channel(1);
         let setup = thread::Setup {
             catalog: Arc::clone(&options.catalog),
             device: options.device,
-            models_loaded_max: options.models_loaded_max,
+            load_options: options.load_options,
+            models_memory_max_bytes: options.models_memory_max_bytes,
             status: status_sender,
             drawings,
             opened: opened_sender,
@@ -571,8 +578,12 @@ fn failure_object(lease: &Lease, failure: &Failure) -> ErrorObject {
     };
     let (code, message) = match failure {
         Failure::Draw(error) => draw(error),
-        Failure::Load(_) => (
-            ErrorCode::DrawingFailed,
+        Failure::Load(LoadError::Unknown(id)) => (
+            ErrorCode::ModelNotFound,
+            format!("there is no model {id} here any more"),
+        ),
+        Failure::Load(LoadError::Failed(_)) => (
+            ErrorCode::ModelLoadFailed,
             "the model could not be loaded; the server's log says why".to_owned(),
         ),
         Failure::Panicked(_) | Failure::Stopped { .. } => (

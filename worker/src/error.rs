@@ -105,9 +105,10 @@ fn status(code: ErrorCode) -> StatusCode {
         | ErrorCode::ModelLoading
         | ErrorCode::Draining
         | ErrorCode::StorageUnavailable => StatusCode::SERVICE_UNAVAILABLE,
-        ErrorCode::DrawingFailed | ErrorCode::AttemptsExhausted | ErrorCode::InternalError => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
+        ErrorCode::ModelLoadFailed
+        | ErrorCode::DrawingFailed
+        | ErrorCode::AttemptsExhausted
+        | ErrorCode::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,
     }
 }
@@ -117,7 +118,8 @@ fn status(code: ErrorCode) -> StatusCode {
 fn must_not_retry(code: ErrorCode) -> bool {
     matches!(
         code,
-        ErrorCode::DrawingFailed
+        ErrorCode::ModelLoadFailed
+            | ErrorCode::DrawingFailed
             | ErrorCode::AttemptsExhausted
             | ErrorCode::JobFinished
             | ErrorCode::JobCancelled

@@ -15,6 +15,7 @@ pub mod encode;
 pub mod engine;
 pub mod error;
 pub mod estimate;
+pub mod hub;
 pub mod inputs;
 pub mod limits;
 pub mod metadata;

@@ -45,8 +45,9 @@ pub const FINISHED_JOBS_KEPT_MAX: u32 = 10_000;
 /// How often old jobs are looked for.
 pub const PRUNE_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-/// Models whose weights are in memory at once, unless `--models-loaded-max` says otherwise.
-pub const MODELS_LOADED_MAX: usize = 2;
+/// The part of the free memory, in percent, that the weights of models may take, unless `--models-memory-max` says
+/// otherwise: the rest is for drawing.
+pub const MODELS_MEMORY_PERCENT: u64 = 75;
 /// Reports of the engine's thread that wait to be logged; a preview that finds no room is dropped.
 pub const ENGINE_REPORTS_MAX: usize = 64;
 /// Reports logged in one transaction.

@@ -31,7 +31,13 @@ pub fn normalize(
     let model = match &request.model {
         None => catalog.default_model(),
         Some(id) => catalog.get(id).ok_or_else(|| {
-            let message = format!("model must be one of {}, got {id}", catalog.ids());
+            let unusable = catalog.unusable().iter().any(|model| model.id == *id);
+            let why = if unusable {
+                ", which cannot be used; the server's log says why"
+            } else {
+                ""
+            };
+            let message = format!("model must be one of {}, got {id}{why}", catalog.ids());
             ErrorObject::new(ErrorCode::ModelNotFound, message).with_param("model")
         })?,
     };

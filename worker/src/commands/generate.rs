@@ -2,7 +2,7 @@
 
 use super::set_threads;
 use crate::{
-    catalog::{Catalog, CatalogModel},
+    catalog::CatalogModel,
     config::GenerateArgs,
     edit::{self, Sources},
     encode::encode_image,
@@ -11,7 +11,7 @@ use crate::{
     normalize::normalize,
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use scumble_diffusion::{LoadOptions, Pipeline, Report, RgbImage};
+use scumble_diffusion::{Pipeline, Report, RgbImage};
 use scumble_protocol::{
     BatchSize, ClipSkip, Dimension, GuidanceRescale, GuidanceScale, InpaintFill, JobRequest,
     MaskBlur, ModelId, NegativePrompt, NormalizedRequest, OnlyMaskedPadding, Outpaint,
@@ -30,7 +30,7 @@ use std::{
 pub(super) fn run(args: &GenerateArgs) -> Result<(), String> {
     set_threads(args.device.threads)?;
     let format = format_of(&args.output)?;
-    let catalog = Catalog::open(&args.models.models).map_err(|error| error.to_string())?;
+    let catalog = args.models.catalog()?;
     let model = catalog.default_model();
     let inputs = inputs(args)?;
     let stored =
@@ -66,7 +66,7 @@ fn draw(
         .device
         .open()
         .map_err(|error| error.to_string())?;
-    let pipeline = Pipeline::load(&model.files, &device, &LoadOptions::default())
+    let pipeline = Pipeline::load(&model.files, &device, &args.device.load_options())
         .map_err(|error| format!("model {} cannot be used: {error}", model.id))?;
     let file = |input: &Option<Input>| input.as_ref().map(|input| input.blob.bytes().to_vec());
     let sources = Sources {

@@ -17,7 +17,7 @@ pub fn run(cli: Cli) -> Result<(), String> {
         Command::Serve(args) => serve::run(args),
         Command::Generate(args) => generate::run(&args),
         Command::Inspect(args) => inspect::run(&args),
-        Command::Models(args) => models::run(&args),
+        Command::Models(args) => models::run(args),
     }
 }
 

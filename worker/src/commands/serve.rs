@@ -4,7 +4,6 @@ use super::set_threads;
 use crate::{
     app::{App, AppState},
     auth::AccessKeys,
-    catalog::Catalog,
     config::ServeArgs,
     engine::{Engine, EngineOptions, EngineStatus},
     estimate::Estimator,
@@ -75,8 +74,15 @@ impl Running {
         connection_limits: ConnectionLimits,
     ) -> Result<Self, String> {
         args.check()?;
-        let catalog =
-            Arc::new(Catalog::open(&args.models.models).map_err(|error| error.to_string())?);
+        let catalog = Arc::new(args.models.catalog()?);
+        for model in catalog.unusable() {
+            let path = model
+                .origin
+                .path()
+                .map(std::path::Path::display)
+                .map(tracing::field::display);
+            tracing::warn!(model = %model.id, path, reason = model.reason, "a model cannot be used");
+        }
         let listener = Listener::bind(args.address()).await?;
         let store = Arc::new(open_store(&args)?);
         let shutdown = Shutdown::default();
@@ -89,7 +95,8 @@ impl Running {
             estimator: Arc::clone(&estimator),
             positions: Arc::clone(&positions),
             device: args.device.device,
-            models_loaded_max: args.models_loaded_max.get(),
+            load_options: args.device.load_options(),
+            models_memory_max_bytes: args.models_memory_max.map(|size| size.as_u64()),
             shutdown: shutdown.clone(),
             shutdown_timeout,
         })?;

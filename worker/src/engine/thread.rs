@@ -1,10 +1,13 @@
 //! The one thread that owns the device: loads models and draws, one job at a time.
 
-use super::EngineStatus;
+use super::{
+    EngineStatus,
+    loaded::{LoadError, LoadedModels},
+};
 use crate::{catalog::Catalog, error::panic_message};
 use scumble_diffusion::{
-    Device, DeviceChoice, DrawParams, Error, ErrorKind, LoadOptions, Pipeline,
-    Report as DiffusionReport, RgbImage, device_name,
+    DeviceChoice, DrawParams, Error, ErrorKind, LoadOptions, Report as DiffusionReport, RgbImage,
+    device_name,
 };
 use scumble_protocol::ModelId;
 use std::{
@@ -65,8 +68,8 @@ pub(super) enum Failure {
     #[error("stopped after step {step}")]
     Stopped { step: usize },
     /// The model could not be loaded.
-    #[error("the model cannot be loaded: {0}")]
-    Load(Error),
+    #[error("{0}")]
+    Load(LoadError),
     /// The model could not draw.
     #[error("{0}")]
     Draw(Error),
@@ -79,7 +82,9 @@ pub(super) enum Failure {
 pub(super) struct Setup {
     pub(super) catalog: Arc<Catalog>,
     pub(super) device: DeviceChoice,
-    pub(super) models_loaded_max: usize,
+    pub(super) load_options: LoadOptions,
+    /// Bytes that the weights of models may take; from the free memory if `None`.
+    pub(super) models_memory_max_bytes: Option<u64>,
     pub(super) status: watch::Sender<EngineStatus>,
     pub(super) drawings: mpsc::Receiver<Drawing>,
     /// Told the device's name, or why it cannot be opened.
@@ -99,13 +104,13 @@ pub(super) fn run(mut setup: Setup) {
     if setup.opened.send(Ok(device_name(&device))).is_err() {
         return;
     }
-    let mut models = LoadedModels {
-        catalog: Arc::clone(&setup.catalog),
+    let mut models = LoadedModels::new(
+        setup.catalog,
         device,
-        models_loaded_max: setup.models_loaded_max.max(1),
-        pipelines: Vec::new(),
-    };
-    if let Err((model, message)) = load_first(&mut models, &setup.status) {
+        setup.load_options,
+        setup.models_memory_max_bytes,
+    );
+    if let Err((model, message)) = models.load_first(&setup.status) {
         setup.status.send_replace(EngineStatus::Failed(format!(
             "model {model} cannot be used: {message}"
         )));
@@ -116,7 +121,7 @@ pub(super) fn run(mut setup: Setup) {
         let drawn = catch_unwind(AssertUnwindSafe(|| draw(&mut models, &drawing)));
         let ended = drawn.unwrap_or_else(|payload| {
             // A panic half-way through may have left its model in any state; the next job loads it afresh.
-            models.drop_model(&drawing.model);
+            models.put_out(&drawing.model);
             Err(Failure::Panicked(
                 panic_message(payload.as_ref()).to_owned(),
             ))
@@ -124,33 +129,6 @@ pub(super) fn run(mut setup: Setup) {
         // Nobody listens any more only when the server stops.
         let _ = drawing.reports.blocking_send(Report::Ended(ended));
     }
-}
-
-/// Loads as many models as stay in memory, the default one first.
-fn load_first(
-    models: &mut LoadedModels,
-    status: &watch::Sender<EngineStatus>,
-) -> Result<(), (ModelId, String)> {
-    let ids: Vec<ModelId> = models
-        .catalog
-        .iter()
-        .take(models.models_loaded_max)
-        .map(|model| model.id.clone())
-        .collect();
-    let total = ids.len();
-    for (loaded, id) in ids.into_iter().enumerate() {
-        status.send_replace(EngineStatus::Loading {
-            model: id.clone(),
-            loaded,
-            total,
-        });
-        match catch_unwind(AssertUnwindSafe(|| models.get(&id).map(drop))) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err((id, error.to_string())),
-            Err(payload) => return Err((id, panic_message(payload.as_ref()).to_owned())),
-        }
-    }
-    Ok(())
 }
 
 fn draw(models: &mut LoadedModels, drawing: &Drawing) -> Result<(), Failure> {
@@ -219,48 +197,4 @@ fn pass_on(drawing: &Drawing, report: DiffusionReport<'_>) -> Result<(), Gone> {
 
 fn send(drawing: &Drawing, report: Report) -> Result<(), Gone> {
     drawing.reports.blocking_send(report).map_err(|_| Gone)
-}
-
-/// The models in memory, the one used last at the end.
-struct LoadedModels {
-    catalog: Arc<Catalog>,
-    device: Device,
-    models_loaded_max: usize,
-    pipelines: Vec<(ModelId, Pipeline)>,
-}
-
-impl LoadedModels {
-    /// The model, loaded now if it is not; the one not used for longest makes room.
-    fn get(&mut self, id: &ModelId) -> Result<&Pipeline, Error> {
-        if let Some(index) = self.pipelines.iter().position(|(loaded, _)| loaded == id) {
-            let used = self.pipelines.remove(index);
-            self.pipelines.push(used);
-        } else {
-            let catalog = Arc::clone(&self.catalog);
-            let model = catalog.get(id).unwrap_or_else(|| catalog.default_model());
-            while self.pipelines.len() >= self.models_loaded_max
-                && let Some((oldest, _)) = self.pipelines.first()
-            {
-                let oldest = oldest.clone();
-                self.drop_model(&oldest);
-            }
-            let started = Instant::now();
-            let pipeline = Pipeline::load(&model.files, &self.device, &LoadOptions::default())?;
-            tracing::info!(model = %id, elapsed_ms = started.elapsed().as_millis(), "model loaded");
-            model.set_loaded(true);
-            self.pipelines.push((id.clone(), pipeline));
-        }
-        let (_, pipeline) = self
-            .pipelines
-            .last()
-            .expect("the model was put last above: this is a bug");
-        Ok(pipeline)
-    }
-
-    fn drop_model(&mut self, id: &ModelId) {
-        self.pipelines.retain(|(loaded, _)| loaded != id);
-        if let Some(model) = self.catalog.get(id) {
-            model.set_loaded(false);
-        }
-    }
 }

@@ -9,8 +9,7 @@ use std::{
 };
 
 fn scumble(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_scumble"))
-        .args(arguments)
+    crate::support::scumble(arguments)
         .output()
         .expect("the binary runs")
 }
@@ -203,8 +202,8 @@ fn an_address_that_others_reach_needs_a_key() {
 fn a_signal_stops_the_server_with_exit_code_0() {
     use std::io::{BufRead as _, BufReader};
     let folder = tempfile::tempdir().expect("folder");
-    let mut server = Command::new(env!("CARGO_BIN_EXE_scumble"))
-        .args(["serve", "--port", "0", "--data-dir", text(folder.path())])
+    let line = ["serve", "--port", "0", "--data-dir", text(folder.path())];
+    let mut server = crate::support::scumble(&line)
         .stdout(std::process::Stdio::piped())
         .spawn()
         .expect("the binary runs");

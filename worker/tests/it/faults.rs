@@ -24,7 +24,9 @@ async fn a_panic_in_a_handler_is_a_500_with_a_request_id_and_the_server_lives() 
     let address = listener.address();
     tokio::spawn(listener.serve(router, ConnectionLimits::default(), worker.shutdown()));
     for _ in 0..2 {
-        let response = reqwest::get(format!("http://{address}/panics"))
+        let response = crate::support::client()
+            .get(format!("http://{address}/panics"))
+            .send()
             .await
             .expect("answer");
         assert_eq!(response.status(), 500);
@@ -50,12 +52,12 @@ async fn a_panic_in_a_handler_is_a_500_with_a_request_id_and_the_server_lives() 
 async fn a_model_that_fails_fails_its_job_and_the_next_one_draws() {
     let folder = tempfile::tempdir().expect("folder");
     let broken = copied_model(folder.path());
-    // Loaded only when a job asks for it: the default model keeps the one place in memory.
+    // Loaded only when a job asks for it: there is room for the default model alone.
     let source = format!("broken={}", broken.display());
     let own = format!("own={}", crate::support::model_folder().display());
     let arguments = [
-        "--models-loaded-max",
-        "1",
+        "--models-memory-max",
+        "1MiB",
         "--model",
         &own,
         "--model",
@@ -71,7 +73,7 @@ async fn a_model_that_fails_fails_its_job_and_the_next_one_draws() {
         .await;
     assert_eq!(failed.status, JobStatus::Failed);
     let error = failed.error.expect("error");
-    assert_eq!(error.code, ErrorCode::DrawingFailed);
+    assert_eq!(error.code, ErrorCode::ModelLoadFailed);
     assert!(!error.message.contains("safetensors"), "{}", error.message);
     assert_eq!(server.draw(&short_job()).await.status, JobStatus::Succeeded);
     server.stop().await;

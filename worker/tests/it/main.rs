@@ -9,8 +9,11 @@
 mod cli;
 mod doors;
 mod faults;
+mod hub;
 mod images;
 mod input;
+mod models;
+mod pull;
 mod stop;
 mod stream;
 mod support;

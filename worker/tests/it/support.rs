@@ -17,6 +17,7 @@ use std::{
     collections::VecDeque,
     net::SocketAddr,
     path::{Path, PathBuf},
+    process::Command as Process,
 };
 use tempfile::TempDir;
 use tokio::{
@@ -67,7 +68,7 @@ impl Server {
     pub(crate) fn from_running(running: Running, data_dir: TempDir) -> Self {
         Self {
             address: running.address(),
-            client: reqwest::Client::new(),
+            client: client(),
             shutdown: running.shutdown(),
             running: tokio::spawn(running.wait()),
             data_dir,
@@ -167,6 +168,22 @@ impl Server {
     }
 }
 
+/// A client of its own; reqwest wants a provider of cryptography even where all is plain HTTP.
+pub(crate) fn client() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
+
+/// The binary, which finds no models of whoever runs the tests.
+pub(crate) fn scumble(arguments: &[&str]) -> Process {
+    let mut command = Process::new(env!("CARGO_BIN_EXE_scumble"));
+    command.args(arguments).env(
+        "SCUMBLE_MODELS_DIR",
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"),
+    );
+    command
+}
+
 pub(crate) async fn running(
     data_dir: &Path,
     arguments: &[&str],
@@ -183,12 +200,21 @@ pub(crate) async fn running(
         "--data-dir",
         data_dir,
     ];
-    let Command::Serve(serve) = Cli::parse_from(line.iter().chain(arguments)).command else {
+    let Command::Serve(mut serve) = Cli::parse_from(line.iter().chain(arguments)).command else {
         unreachable!("the line says serve");
     };
+    // Not those of whoever runs the tests.
+    let models_dir = &mut serve.models.places.models_dir;
+    models_dir.get_or_insert_with(|| data_dir.into());
     Running::start(serve, limits)
         .await
         .expect("the server starts")
+}
+
+/// What a picture's file shows, without what it says about how it was drawn: that names the model.
+pub(crate) fn pixels(file: &[u8]) -> Vec<u8> {
+    let picture = image::load_from_memory(file).expect("a picture");
+    picture.to_rgb8().into_raw()
 }
 
 /// A model folder on disk: the embedded model's own.

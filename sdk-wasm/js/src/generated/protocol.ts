@@ -45,7 +45,7 @@ error: ErrorObject, };
 /**
  * What exactly went wrong: stable names that clients branch on.
  */
-export type ErrorCode = "invalid_json" | "invalid_value" | "unknown_field" | "missing_field" | "model_not_found" | "scheduler_not_found" | "not_found" | "method_not_allowed" | "unsupported_media_type" | "payload_too_large" | "request_timeout" | "job_finished" | "idempotency_key_reused" | "invalid_api_key" | "forbidden_origin" | "invalid_image" | "lora_not_found" | "queue_full" | "uploads_full" | "model_loading" | "draining" | "storage_unavailable" | "drawing_failed" | "attempts_exhausted" | "internal_error" | "job_cancelled" | "connection_failed" | "invalid_response" | "timeout" | "aborted" | "unknown";
+export type ErrorCode = "invalid_json" | "invalid_value" | "unknown_field" | "missing_field" | "model_not_found" | "scheduler_not_found" | "not_found" | "method_not_allowed" | "unsupported_media_type" | "payload_too_large" | "request_timeout" | "job_finished" | "idempotency_key_reused" | "invalid_api_key" | "forbidden_origin" | "invalid_image" | "lora_not_found" | "queue_full" | "uploads_full" | "model_loading" | "draining" | "storage_unavailable" | "model_load_failed" | "drawing_failed" | "attempts_exhausted" | "internal_error" | "job_cancelled" | "connection_failed" | "invalid_response" | "timeout" | "aborted" | "unknown";
 
 /**
  * What went wrong, for a person (`message`) and for a program (`code`, `param`).
@@ -493,6 +493,10 @@ family: string,
  * Whether its weights are in memory.
  */
 loaded: boolean,
+/**
+ * Bytes that its weights take in the engine's memory, loaded or not.
+ */
+size_bytes: number,
 /**
  * What it can do.
  */

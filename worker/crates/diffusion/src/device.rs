@@ -71,6 +71,14 @@ impl Precision {
     }
 }
 
+impl Precision {
+    /// Bytes that a weight takes in the memory of `device`.
+    #[must_use]
+    pub fn bytes_per_weight(self, device: &Device) -> u64 {
+        u64::try_from(self.storage(device).size_in_bytes()).unwrap_or(u64::MAX)
+    }
+}
+
 impl FromStr for Precision {
     type Err = Error;
 
@@ -183,6 +191,18 @@ pub fn device_name(device: &Device) -> String {
         candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
         candle_core::DeviceLocation::Metal { gpu_id: 0 } => "metal".to_owned(),
         candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+    }
+}
+
+/// Free memory of a device that has its own; `None` where it shares the host's, or does not tell.
+#[must_use]
+pub fn device_memory_available_bytes(device: &Device) -> Option<u64> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => candle_core::cuda_backend::cudarc::driver::result::mem_get_info()
+            .ok()
+            .and_then(|(free, _)| u64::try_from(free).ok()),
+        _ => None,
     }
 }
 

@@ -21,7 +21,9 @@ mod vae;
 mod weights;
 
 pub use candle_core::{Device, Tensor};
-pub use device::{DeviceChoice, LoadOptions, Precision, device_name};
+pub use device::{
+    DeviceChoice, LoadOptions, Precision, device_memory_available_bytes, device_name,
+};
 pub use error::{Error, ErrorKind};
 pub use files::ModelFiles;
 pub use image::{Edges, GrayImage, RgbImage, extend, split_alpha};
@@ -32,3 +34,4 @@ pub use pipeline::{
 };
 pub use rng::{Noise, SeededNoise};
 pub use schedulers::SchedulerKind;
+pub use weights::WeightsSurvey;

@@ -9,8 +9,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use scumble_diffusion::{
-    Device, DrawParams, GrayImage, Inpaint, InpaintFill, LoadOptions, ModelFiles, Noise, Pipeline,
-    Report, RgbImage, Start, Task, Tensor, steps_run,
+    Device, DrawParams, ErrorKind, GrayImage, Inpaint, InpaintFill, LoadOptions, ModelFiles, Noise,
+    Pipeline, Report, RgbImage, Start, Task, Tensor, steps_run,
 };
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -164,9 +164,17 @@ fn load(folder: &Path) -> Pipeline {
     Pipeline::load(&files, &Device::Cpu, &LoadOptions::default()).unwrap()
 }
 
-/// Latents after every step, and the image.
-fn draw(pipeline: &Pipeline, params: &DrawParams) -> (Vec<Tensor>, RgbImage) {
-    let (mut latents, mut drawn) = (Vec::new(), None);
+/// What was drawn.
+struct Drawn {
+    /// After every step.
+    latents: Vec<Tensor>,
+    /// After the last.
+    preview: RgbImage,
+    image: RgbImage,
+}
+
+fn draw(pipeline: &Pipeline, params: &DrawParams) -> Drawn {
+    let (mut latents, mut last, mut drawn) = (Vec::new(), None, None);
     pipeline
         .draw_with_noise(
             params,
@@ -182,6 +190,9 @@ fn draw(pipeline: &Pipeline, params: &DrawParams) -> (Vec<Tensor>, RgbImage) {
                         latents.push(preview.latents().clone());
                         assert_eq!(step, latents.len());
                         assert_eq!(total, pipeline.description().steps_run(params));
+                        if step == total {
+                            last = Some(preview.render().unwrap());
+                        }
                     }
                     Report::Image { image, .. } => drawn = Some(image),
                     Report::Encoded => {}
@@ -190,7 +201,11 @@ fn draw(pipeline: &Pipeline, params: &DrawParams) -> (Vec<Tensor>, RgbImage) {
             },
         )
         .unwrap();
-    (latents, drawn.unwrap())
+    Drawn {
+        latents,
+        preview: last.unwrap(),
+        image: drawn.unwrap(),
+    }
 }
 
 /// The largest difference as a share of the largest magnitude in `wanted`.
@@ -229,7 +244,11 @@ fn every_family_draws_every_task_as_the_reference_does() {
         for (index, case) in model.cases.iter().enumerate() {
             let key = format!("{}/{index}", model.name);
             let name = format!("{key} {} {} {}", case.task, case.scheduler, case.seed);
-            let (latents, image) = draw(&pipeline, &golden.params(case));
+            let Drawn {
+                latents,
+                preview,
+                image,
+            } = draw(&pipeline, &golden.params(case));
             if latents.len() != case.steps_run {
                 failures.push(format!(
                     "{name}: {} steps, not {}",
@@ -247,11 +266,13 @@ fn every_family_draws_every_task_as_the_reference_does() {
                 .map(|(step, latents)| relative_error(latents, &wanted.get(step).unwrap()))
                 .collect();
             let error = errors.iter().copied().fold(0.0, f64::max);
-            let levels = if golden.tensors.contains_key(&format!("{key}/image")) {
-                largest_difference(&image, &golden.rgb(&format!("{key}/image")))
-            } else {
-                0
-            };
+            let levels = [("image", &image), ("preview", &preview)]
+                .into_iter()
+                .map(|(kind, got)| (format!("{key}/{kind}"), got))
+                .filter(|(key, _)| golden.tensors.contains_key(key))
+                .map(|(key, got)| largest_difference(got, &golden.rgb(&key)))
+                .max()
+                .unwrap_or_default();
             let row = worst.entry((&model.name, &case.task)).or_default();
             *row = (row.0 + 1, row.1.max(error), row.2.max(levels));
             if error > LATENTS_TOLERANCE || levels > PIXEL_TOLERANCE {
@@ -321,4 +342,23 @@ fn the_steps_that_a_strength_takes_are_the_references() {
             }
         }
     }
+}
+
+#[test]
+fn a_task_that_a_model_does_not_do_is_refused() {
+    let golden = Golden::read();
+    let folder = golden.assemble(golden.model("sd1-inpaint"));
+    let pipeline = load(folder.path());
+    let case = &golden.model("sd1").cases[0];
+    assert_eq!(case.task, "image_to_image");
+    let error = pipeline
+        .draw(&golden.params(case), &mut |_| {
+            panic!("nothing was to be drawn")
+        })
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidParameter);
+    assert_eq!(
+        error.to_string(),
+        "this model's tasks are inpaint, got image_to_image"
+    );
 }

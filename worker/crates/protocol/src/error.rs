@@ -98,6 +98,8 @@ pub enum ErrorCode {
     Draining,
     /// The job data cannot be stored now.
     StorageUnavailable,
+    /// The job's model could not be loaded; the job will not be tried again.
+    ModelLoadFailed,
     /// Drawing failed; the job will not be tried again.
     DrawingFailed,
     /// The job was tried as often as allowed and the worker died each time.
@@ -150,6 +152,7 @@ impl ErrorCode {
             Self::ModelLoading
             | Self::Draining
             | Self::StorageUnavailable
+            | Self::ModelLoadFailed
             | Self::DrawingFailed
             | Self::AttemptsExhausted
             | Self::InternalError => ErrorType::ServerError,

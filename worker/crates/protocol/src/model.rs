@@ -30,6 +30,9 @@ pub struct Model {
     pub family: String,
     /// Whether its weights are in memory.
     pub loaded: bool,
+    /// Bytes that its weights take in the engine's memory, loaded or not.
+    #[cfg_attr(feature = "ts", ts(type = "number"))]
+    pub size_bytes: u64,
     /// What it can do.
     pub tasks: Vec<Task>,
     /// What a job gets that asks for nothing.

@@ -114,6 +114,9 @@ const CONSISTENCY_GUIDANCE_SCALE: f64 = 8.5;
 const REAL_NATIVE_SIDE_MIN: usize = 256;
 const REAL_DIMENSION_MAX: usize = 2048;
 
+/// Where a model may have a tiny autoencoder (TAESD) for its previews.
+pub(super) const PREVIEW_VAE_FOLDER: &str = "vae_preview";
+
 /// The configs of a model's parts, read and checked.
 pub(super) struct Parts {
     pub(super) family: Family,
@@ -121,6 +124,8 @@ pub(super) struct Parts {
     pub(super) zeros_for_empty_prompt: bool,
     pub(super) unet: UnetConfig,
     pub(super) vae: VaeConfig,
+    /// A tiny autoencoder to draw previews with, if the model comes with one.
+    pub(super) preview_vae: Option<VaeConfig>,
     pub(super) scheduler: SchedulerConfig,
     pub(super) scores_beauty: bool,
     is_consistency_model: bool,
@@ -206,6 +211,11 @@ impl Parts {
             is_consistency_model: class == PipelineClass::LatentConsistency,
             unet: UnetConfig::read(files, "unet")?,
             vae: VaeConfig::read(files, "vae")?,
+            preview_vae: if files.exists(&format!("{PREVIEW_VAE_FOLDER}/config.json")) {
+                Some(VaeConfig::read(files, PREVIEW_VAE_FOLDER)?)
+            } else {
+                None
+            },
             scheduler: SchedulerConfig::read(
                 &Config::read(files, "scheduler/scheduler_config.json")?,
                 class.corrections(),
@@ -232,6 +242,17 @@ impl Parts {
                     2 * latents + 1,
                     unet.in_channels,
                     unet.out_channels
+                ),
+            ));
+        }
+        if let Some(preview) = &self.preview_vae
+            && (preview.latent_channels, preview.scale) != (latents, self.vae.scale)
+        {
+            return Err(Error::config(
+                &files.name(&format!("{PREVIEW_VAE_FOLDER}/config.json")),
+                format_args!(
+                    "latent_channels and the pixels to a latent must be the vae's, {latents} and {}, got {} and {}",
+                    self.vae.scale, preview.latent_channels, preview.scale
                 ),
             ));
         }

@@ -20,7 +20,7 @@ use crate::schedulers::SchedulerConfig;
 use crate::text::{ClipTextEncoder, Tokenizer};
 use crate::unet::Unet;
 use crate::vae::Vae;
-use crate::weights::{Loader, Parameters};
+use crate::weights::{Loader, Parameters, WeightsSurvey, survey};
 
 pub use describe::{Family, ModelDescription};
 pub use draw::Report;
@@ -28,7 +28,7 @@ pub use params::{DrawParams, Inpaint, InpaintFill, Start, Task, steps_run};
 pub use preview::Preview;
 pub use prompts::{PromptEmbedding, PromptTokenizer, TokenCount};
 
-use describe::{Parts, TextPart};
+use describe::{PREVIEW_VAE_FOLDER, Parts, TextPart};
 use draw::Walk;
 use preview::LatentColours;
 use prompts::PromptCache;
@@ -47,6 +47,8 @@ pub struct Pipeline {
     /// Whether the unet sees the mask and what is visible of the image, as inpainting models do.
     sees_mask: bool,
     vae: Vae,
+    /// A tiny autoencoder that previews are decoded with.
+    preview_vae: Option<Vae>,
     /// Pixels of an image's side per latent.
     vae_scale: usize,
     latent_channels: usize,
@@ -73,6 +75,20 @@ impl Pipeline {
         Parts::read(files)?.describe(files)
     }
 
+    /// What a model's weights are, from the headers of their files.
+    ///
+    /// Errors as [`Pipeline::describe`] does, and if weights are missing or a file is cut.
+    pub fn survey(files: &ModelFiles) -> Result<Vec<WeightsSurvey>> {
+        let parts = Parts::read(files)?;
+        let mut components: Vec<(&str, &str)> = parts
+            .text
+            .iter()
+            .map(|part| (part.encoder_folder, "model"))
+            .collect();
+        components.extend(["unet", "vae"].map(|folder| (folder, "diffusion_pytorch_model")));
+        survey(files, &components)
+    }
+
     /// Reads a model's weights onto `device`.
     ///
     /// Errors as [`Pipeline::describe`] does, and if weights are missing, damaged or do not fit their configs.
@@ -94,6 +110,10 @@ impl Pipeline {
             sees_mask,
             unet: Unet::load(&loader, "unet", &parts.unet)?,
             vae: Vae::load(&loader, "vae", &parts.vae)?,
+            preview_vae: match &parts.preview_vae {
+                Some(config) => Some(Vae::load(&loader, PREVIEW_VAE_FOLDER, config)?),
+                None => None,
+            },
             vae_scale: parts.vae.scale,
             latent_channels: parts.vae.latent_channels,
             scheduler_config: parts.scheduler,

@@ -16,14 +16,15 @@ pub struct Preview<'a> {
 }
 
 impl Preview<'_> {
-    /// An image of what the model expects to end at, of the result's size. A tiny autoencoder decodes it in full; for a
-    /// large one every latent becomes a square of one colour. What a mask keeps is in it as it will stay.
+    /// An image of what the model expects to end at, of the result's size. A tiny autoencoder, the model's own or one
+    /// that lies beside it in `vae_preview`, decodes it in full; without one every latent becomes a square of one
+    /// colour. What a mask keeps is in it as it will stay.
     pub fn render(&self) -> Result<RgbImage> {
         let pipeline = self.pipeline;
-        let pixels = if pipeline.vae.is_tiny() {
-            pipeline.vae.decode(self.denoised)?
-        } else {
-            self.squares()?
+        let pixels = match &pipeline.preview_vae {
+            Some(vae) => vae.decode(self.denoised)?,
+            None if pipeline.vae.is_tiny() => pipeline.vae.decode(self.denoised)?,
+            None => self.squares()?,
         };
         self.canvas.finish(RgbImage::from_tensor(&pixels)?)
     }

@@ -11,12 +11,15 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, Metadata};
 
 mod parameter;
+mod survey;
 
 use crate::device::LoadOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{ModelFiles, WeightsBytes};
 
 pub(crate) use parameter::{Parameter, Parameters};
+pub use survey::WeightsSurvey;
+pub(crate) use survey::survey;
 
 /// How many problems of one file are spelled out; the rest is counted.
 const PROBLEMS_SHOWN_MAX: usize = 8;

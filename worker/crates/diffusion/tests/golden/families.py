@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import transformers
 from diffusers import (
+    AutoencoderTiny,
     AutoPipelineForImage2Image,
     AutoPipelineForInpainting,
     AutoPipelineForText2Image,
@@ -107,6 +108,12 @@ FAMILIES = {
 }
 
 
+def preview_autoencoder():
+    """TAESD's shape: what decodes previews."""
+    blocks = {"encoder_block_out_channels": (8, 8, 8), "decoder_block_out_channels": (8, 8, 8)}
+    return randomise(AutoencoderTiny(**blocks, num_encoder_blocks=(1, 1, 1), num_decoder_blocks=(1, 1, 1)), 200)
+
+
 def make_family(name, out):
     base, class_name, unet, scheduler, index = FAMILIES[name]
     folder = out / "families" / name
@@ -115,6 +122,8 @@ def make_family(name, out):
     if unet:
         model = randomise(UNet2DConditionModel(**unet), 100 + list(FAMILIES).index(name))
         model.to(torch.float16).save_pretrained(folder / "unet")
+    if name == "tiny-sd":
+        preview_autoencoder().to(torch.float16).save_pretrained(folder / "vae_preview")
     if scheduler:
         scheduler.save_pretrained(folder / "scheduler")
         index = {**index, "scheduler": ["diffusers", type(scheduler).__name__]}
@@ -303,6 +312,13 @@ def golden_families(out):
                 tensors[f"{key}/latents"] = latents if first else latents[-1:].clone()
                 if case["seed"] != SEEDS[1]:
                     tensors[f"{key}/image"] = image
+                if (folder / "vae_preview").is_dir() and first and task != "inpaint":
+                    # After the last step nothing is left to be expected but the latents themselves.
+                    preview = AutoencoderTiny.from_pretrained(folder / "vae_preview", torch_dtype=torch.float32)
+                    with torch.no_grad():
+                        decoded = preview.decode(latents[-1:] / preview.config.scaling_factor).sample
+                    pixels = pipe.image_processor.postprocess(decoded, output_type="np")[0]
+                    tensors[f"{key}/preview"] = torch.from_numpy((pixels * 255).round().astype("uint8"))
                 drawn.append(case)
         base, *_, index = FAMILIES.get(name, (name, {}))
         without = [component for component, value in index.items() if value == [None, None]]
