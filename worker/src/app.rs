@@ -6,6 +6,7 @@ use crate::{
     engine::EngineStatus,
     estimate::Estimator,
     inputs::Inputs,
+    loras::LoraShelf,
     origin::OriginPolicy,
     positions::Positions,
     record::{StoredJob, to_bytes},
@@ -27,6 +28,8 @@ pub struct AppState {
     pub store: Arc<dyn JobStore>,
     /// What can draw.
     pub catalog: Arc<Catalog>,
+    /// What jobs may add to a model.
+    pub loras: Arc<LoraShelf>,
     /// Whether the engine draws.
     pub engine: watch::Receiver<EngineStatus>,
     /// How long jobs take.

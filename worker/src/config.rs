@@ -4,6 +4,7 @@ use crate::{
     catalog::{Catalog, ModelPlaces, ModelSearch, ModelSource},
     hub::{HubCache, HubId},
     limits,
+    loras::LoraShelf,
     telemetry::LogFormat,
 };
 use bytesize::ByteSize;
@@ -15,7 +16,7 @@ use scumble_protocol::limits::{
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     num::NonZeroUsize,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 /// Draws images from words: over HTTP, in a web page, or from the shell.
@@ -103,6 +104,32 @@ impl ModelArgs {
     }
 }
 
+/// Which LoRAs.
+#[derive(Debug, Clone, Default, Args)]
+pub struct LoraArgs {
+    /// A folder with LoRAs, .safetensors files that jobs name by their file names; the folder `loras` beside the models
+    /// when left out.
+    #[arg(long, env = "SCUMBLE_LORAS_DIR", value_name = "DIR")]
+    pub loras_dir: Option<PathBuf>,
+}
+
+impl LoraArgs {
+    /// What can be added to models. `models_dir` is where models lie.
+    ///
+    /// # Errors
+    /// One sentence: if the folder named cannot be read.
+    pub fn shelf(&self, models_dir: Option<&Path>) -> Result<LoraShelf, String> {
+        let beside = models_dir.map(|folder| folder.join("loras"));
+        let folder = match (&self.loras_dir, beside) {
+            (Some(named), _) => named.clone(),
+            (None, Some(beside)) if beside.is_dir() => beside,
+            (None, _) => return Ok(LoraShelf::default()),
+        };
+        LoraShelf::open(&folder)
+            .map_err(|error| format!("--loras-dir {} cannot be read: {error}", folder.display()))
+    }
+}
+
 /// What to draw on.
 #[derive(Debug, Clone, Default, Args)]
 pub struct DeviceArgs {
@@ -142,6 +169,9 @@ pub struct ServeArgs {
     /// Which models.
     #[command(flatten)]
     pub models: ModelArgs,
+    /// Which LoRAs.
+    #[command(flatten)]
+    pub loras: LoraArgs,
     /// What to draw on.
     #[command(flatten)]
     pub device: DeviceArgs,
@@ -321,6 +351,9 @@ pub struct GenerateArgs {
     /// Pixels to add to the image's edges, to be drawn.
     #[arg(long, value_name = "LEFT,TOP,RIGHT,BOTTOM")]
     pub outpaint: Option<String>,
+    /// A LoRA of the folder by its name, and how strongly it counts, from -4 to 4; 1 when left out. Repeatable.
+    #[arg(long = "lora", value_name = "NAME[:SCALE]")]
+    pub chosen_loras: Vec<String>,
     /// Last layers of the text encoder that are left out.
     #[arg(long, value_name = "LAYERS")]
     pub clip_skip: Option<u32>,
@@ -333,6 +366,9 @@ pub struct GenerateArgs {
     /// Which models.
     #[command(flatten)]
     pub models: ModelArgs,
+    /// Which LoRAs.
+    #[command(flatten)]
+    pub loras: LoraArgs,
     /// What to draw on.
     #[command(flatten)]
     pub device: DeviceArgs,

@@ -14,6 +14,7 @@ use crate::{
     encode::{encode_image, encode_preview},
     estimate::Estimator,
     limits::{ENGINE_REPORTS_BATCH_MAX, ENGINE_REPORTS_MAX, ENGINE_STOP_GRACE},
+    loras::LoraShelf,
     metadata::PictureMetadata,
     positions::Positions,
     record::{Outcome, StoredJob, from_bytes, image_url, to_bytes},
@@ -66,6 +67,8 @@ pub enum EngineStatus {
 pub struct EngineOptions {
     /// What can draw.
     pub catalog: Arc<Catalog>,
+    /// What jobs may add to a model.
+    pub loras: Arc<LoraShelf>,
     /// Where jobs come from and events go.
     pub store: Arc<dyn JobStore>,
     /// Told how long jobs take.
@@ -107,6 +110,7 @@ impl Engine {
         let (opened_sender, opened) = std_mpsc::sync_channel(1);
         let setup = thread::Setup {
             catalog: Arc::clone(&options.catalog),
+            loras: Arc::clone(&options.loras),
             device: options.device,
             load_options: options.load_options,
             models_memory_max_bytes: options.models_memory_max_bytes,
@@ -233,6 +237,7 @@ impl Dispatcher {
         };
         let drawing = Drawing {
             model: request.model.clone(),
+            loras: request.loras.clone(),
             params,
             preview_every: request
                 .preview
@@ -562,6 +567,10 @@ fn failure_object(lease: &Lease, failure: &Failure) -> ErrorObject {
         ErrorKind::InvalidParameter | ErrorKind::InvalidPrompt => {
             (ErrorCode::InvalidValue, error.to_string())
         }
+        ErrorKind::LoraMismatch => (
+            ErrorCode::InvalidValue,
+            "a LoRA was made for another model; the server's log says which and why".to_owned(),
+        ),
         ErrorKind::NotFinite => (
             ErrorCode::DrawingFailed,
             "the model's numbers ran out of bounds; another scheduler, more steps or less guidance may help".to_owned(),
@@ -577,7 +586,8 @@ fn failure_object(lease: &Lease, failure: &Failure) -> ErrorObject {
     }
     };
     let (code, message) = match failure {
-        Failure::Draw(error) => draw(error),
+        Failure::Draw(error) | Failure::Lora(error) => draw(error),
+        Failure::LoraGone(_) => (ErrorCode::LoraNotFound, failure.to_string()),
         Failure::Load(LoadError::Unknown(id)) => (
             ErrorCode::ModelNotFound,
             format!("there is no model {id} here any more"),

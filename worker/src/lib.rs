@@ -18,6 +18,7 @@ pub mod estimate;
 pub mod hub;
 pub mod inputs;
 pub mod limits;
+pub mod loras;
 pub mod metadata;
 pub mod normalize;
 pub mod origin;

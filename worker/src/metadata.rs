@@ -3,6 +3,7 @@
 mod infotext;
 mod read;
 
+pub(crate) use infotext::take_loras;
 pub use read::read;
 
 use crate::record::to_bytes;

@@ -5,18 +5,22 @@ mod edit;
 use crate::{
     catalog::{Catalog, CatalogModel, scheduler_list, scheduler_name},
     inputs::{Input, Inputs},
+    loras::LoraShelf,
+    metadata::take_loras,
     record::StoredJob,
 };
 use edit::Edit;
 use scumble_diffusion::SchedulerKind;
 use scumble_protocol::{
     BatchSize, Dimension, ErrorCode, ErrorObject, GuidanceScale, JobRequest, LoraChoice,
-    ModelVocabulary, NormalizedRequest, SchedulerName, Seed, Steps,
-    limits::{BATCH_IMAGES_MAX, JSON_SAFE_INTEGER_MAX},
+    ModelVocabulary, NormalizedRequest, Prompt, SchedulerName, Seed, Steps,
+    limits::{BATCH_IMAGES_MAX, JSON_SAFE_INTEGER_MAX, LORA_SCALE_MAX, LORA_SCALE_MIN, LORAS_MAX},
 };
 
 /// Words of the vocabulary that a warning names.
 const WORDS_NAMED_MAX: usize = 8;
+/// Characters of a LoRA's tag in a prompt that an error shows.
+const LORA_TAG_CHARS_SHOWN_MAX: usize = 80;
 
 /// What will be drawn for `request` and its images, with what a person should know about it.
 ///
@@ -27,6 +31,7 @@ pub fn normalize(
     request: JobRequest,
     inputs: &Inputs,
     catalog: &Catalog,
+    shelf: &LoraShelf,
 ) -> Result<StoredJob, ErrorObject> {
     let model = match &request.model {
         None => catalog.default_model(),
@@ -53,6 +58,7 @@ pub fn normalize(
             .and_then(|steps| Steps::new(steps).ok())
             .ok_or_else(|| default_out_of_bounds("steps", model))?,
     };
+    let (prompt, loras) = chosen_loras(&request, model, shelf)?;
     let edit = Edit::of(&request, inputs, steps, model)?;
     let mut warnings: Vec<String> = prompt_words.into_iter().collect();
     warnings.extend(edit.warnings);
@@ -76,7 +82,7 @@ pub fn normalize(
             None => model.scheduler.clone(),
         },
         model: model.id.clone(),
-        prompt: request.prompt,
+        prompt,
         negative_prompt: request.negative_prompt.unwrap_or_default(),
         init_image: inputs.init_image.as_ref().map(Input::to_wire),
         strength: edit.strength,
@@ -89,7 +95,7 @@ pub fn normalize(
         outpaint: request.outpaint,
         clip_skip: request.clip_skip.unwrap_or_default(),
         guidance_rescale: request.guidance_rescale.unwrap_or_default(),
-        loras: loras(request.loras.unwrap_or_default())?,
+        loras,
         preview: request.preview,
         output_format: request.output_format.unwrap_or_default(),
         response_format: request.response_format.unwrap_or_default(),
@@ -99,17 +105,69 @@ pub fn normalize(
     Ok(StoredJob { request, warnings })
 }
 
-/// None is known yet to any worker.
-fn loras(wanted: Vec<LoraChoice>) -> Result<Vec<LoraChoice>, ErrorObject> {
-    match wanted.first() {
-        None => Ok(wanted),
-        Some(lora) => {
+/// The prompt without the LoRAs that it names as A1111's prompts do, and those with the request's own before them.
+fn chosen_loras(
+    request: &JobRequest,
+    model: &CatalogModel,
+    shelf: &LoraShelf,
+) -> Result<(Prompt, Vec<LoraChoice>), ErrorObject> {
+    let invalid = |field: &str, message: String| {
+        ErrorObject::new(ErrorCode::InvalidValue, message).with_param(field)
+    };
+    let (text, named) = take_loras(request.prompt.as_str());
+    if let Some((_, tag)) = text.split_once("<lora:") {
+        let tag: String = tag.chars().take(LORA_TAG_CHARS_SHOWN_MAX).collect();
+        let message = format!(
+            "a LoRA in the prompt must be <lora:NAME> or <lora:NAME:SCALE> with a scale within {LORA_SCALE_MIN}..={LORA_SCALE_MAX}, got <lora:{tag}"
+        );
+        return Err(invalid("prompt", message));
+    }
+    let prompt = if named.is_empty() {
+        request.prompt.clone()
+    } else {
+        Prompt::new(text)
+            .map_err(|error| invalid("prompt", format!("the prompt without its LoRAs {error}")))?
+    };
+    let mut loras = request.loras.clone().unwrap_or_default();
+    for (index, lora) in loras.iter().enumerate() {
+        check_lora(&format!("loras[{index}].name"), lora, model, shelf)?;
+    }
+    for lora in &named {
+        check_lora("prompt", lora, model, shelf)?;
+    }
+    loras.extend(named);
+    if loras.len() > LORAS_MAX {
+        let message = format!(
+            "loras must be at most {LORAS_MAX} LoRAs with those in the prompt, got {}",
+            loras.len()
+        );
+        return Err(invalid("loras", message));
+    }
+    Ok((prompt, loras))
+}
+
+/// Errors if there is no such LoRA, or if its file says that it was made for models of another family.
+fn check_lora(
+    field: &str,
+    lora: &LoraChoice,
+    model: &CatalogModel,
+    shelf: &LoraShelf,
+) -> Result<(), ErrorObject> {
+    let Some(shelved) = shelf.get(&lora.name) else {
+        let names = shelf.names();
+        let message = format!("{field} must name one of {names}, got {}", lora.name);
+        return Err(ErrorObject::new(ErrorCode::LoraNotFound, message).with_param(field));
+    };
+    let family = model.description.family;
+    match &shelved.description.base {
+        Some(base) if shelved.description.family != Some(family) => {
             let message = format!(
-                "loras[0].name must be a LoRA of this worker, which has none, got {}",
-                lora.name
+                "{field} must name a LoRA for models of the family {family}, as {} is; {} is for {base}",
+                model.id, lora.name
             );
-            Err(ErrorObject::new(ErrorCode::LoraNotFound, message).with_param("loras[0].name"))
+            Err(ErrorObject::new(ErrorCode::InvalidValue, message).with_param(field))
         }
+        _ => Ok(()),
     }
 }
 

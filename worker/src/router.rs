@@ -26,6 +26,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/png-info", post(routes::png_info::read))
         .route("/v1/models", get(routes::models::list))
         .route("/v1/models/{model_id}", get(routes::models::get))
+        .route("/v1/loras", get(routes::loras::list))
         .route("/v1/schedulers", get(routes::models::schedulers))
         .route("/health", get(routes::health::health))
         .route("/ready", get(routes::health::ready))

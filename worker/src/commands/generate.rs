@@ -7,16 +7,17 @@ use crate::{
     edit::{self, Sources},
     encode::encode_image,
     inputs::{Input, Inputs},
+    loras::{LoraShelf, OpenLoras},
     metadata::PictureMetadata,
     normalize::normalize,
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use scumble_diffusion::{Pipeline, Report, RgbImage};
+use scumble_diffusion::{Lora, Pipeline, Report, RgbImage};
 use scumble_protocol::{
     BatchSize, ClipSkip, Dimension, GuidanceRescale, GuidanceScale, InpaintFill, JobRequest,
-    MaskBlur, ModelId, NegativePrompt, NormalizedRequest, OnlyMaskedPadding, Outpaint,
-    OutpaintPixels, OutputFormat, Prompt, SchedulerName, Seed, Steps, Strength, ValueError,
-    limits::IMAGE_BYTES_MAX,
+    LoraChoice, LoraName, LoraScale, MaskBlur, ModelId, NegativePrompt, NormalizedRequest,
+    OnlyMaskedPadding, Outpaint, OutpaintPixels, OutputFormat, Prompt, SchedulerName, Seed, Steps,
+    Strength, ValueError, limits::IMAGE_BYTES_MAX,
 };
 use std::{
     ffi::OsString,
@@ -24,6 +25,7 @@ use std::{
     io::Read as _,
     ops::ControlFlow,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Instant,
 };
 
@@ -32,14 +34,17 @@ pub(super) fn run(args: &GenerateArgs) -> Result<(), String> {
     let format = format_of(&args.output)?;
     let catalog = args.models.catalog()?;
     let model = catalog.default_model();
+    let shelf = args
+        .loras
+        .shelf(args.models.places.places()?.folder.as_deref())?;
     let inputs = inputs(args)?;
-    let stored =
-        normalize(request(args, &model.id)?, &inputs, &catalog).map_err(|error| error.message)?;
+    let stored = normalize(request(args, &model.id)?, &inputs, &catalog, &shelf)
+        .map_err(|error| error.message)?;
     for warning in &stored.warnings {
         eprintln!("note: {warning}");
     }
     let started = Instant::now();
-    let images = draw(args, model, &stored.request, &inputs)?;
+    let images = draw(args, model, &shelf, &stored.request, &inputs)?;
     let elapsed_s = started.elapsed().as_secs_f64();
     for (index, (seed, picture)) in images.iter().enumerate() {
         let path = numbered(&args.output, index);
@@ -58,6 +63,7 @@ pub(super) fn run(args: &GenerateArgs) -> Result<(), String> {
 fn draw(
     args: &GenerateArgs,
     model: &CatalogModel,
+    shelf: &LoraShelf,
     request: &NormalizedRequest,
     inputs: &Inputs,
 ) -> Result<Vec<(u64, RgbImage)>, String> {
@@ -66,8 +72,11 @@ fn draw(
         .device
         .open()
         .map_err(|error| error.to_string())?;
-    let pipeline = Pipeline::load(&model.files, &device, &args.device.load_options())
+    let mut pipeline = Pipeline::load(&model.files, &device, &args.device.load_options())
         .map_err(|error| format!("model {} cannot be used: {error}", model.id))?;
+    pipeline
+        .set_loras(&loras(request, shelf)?)
+        .map_err(|error| error.to_string())?;
     let file = |input: &Option<Input>| input.as_ref().map(|input| input.blob.bytes().to_vec());
     let sources = Sources {
         init_image: file(&inputs.init_image),
@@ -87,6 +96,19 @@ fn draw(
     bar.finish_and_clear();
     drawn.map_err(|error| error.to_string())?;
     Ok(images)
+}
+
+/// The files of the LoRAs that were chosen.
+fn loras(request: &NormalizedRequest, shelf: &LoraShelf) -> Result<Vec<(Arc<Lora>, f64)>, String> {
+    let mut open = OpenLoras::default();
+    let chosen = request.loras.iter();
+    let found = chosen.filter_map(|choice| Some((shelf.get(&choice.name)?, choice.scale.get())));
+    found
+        .map(|(shelved, scale)| {
+            let lora = open.get(shelved).map_err(|error| error.to_string())?;
+            Ok((lora, scale))
+        })
+        .collect()
 }
 
 fn progress_bar(steps: usize) -> ProgressBar {
@@ -147,7 +169,12 @@ fn request(args: &GenerateArgs, model: &ModelId) -> Result<JobRequest, String> {
             args.guidance_rescale,
             GuidanceRescale::new,
         )?,
-        loras: None,
+        loras: Some(
+            args.chosen_loras
+                .iter()
+                .map(|text| lora_choice(text))
+                .collect::<Result<_, _>>()?,
+        ),
         preview: None,
         output_format: Some(format_of(&args.output)?),
         response_format: None,
@@ -197,6 +224,25 @@ fn outpaint(text: &str) -> Result<Outpaint, String> {
         right: pixels("right", right)?,
         bottom: pixels("bottom", bottom)?,
     })
+}
+
+/// `NAME` or `NAME:SCALE`.
+fn lora_choice(text: &str) -> Result<LoraChoice, String> {
+    let (name, scale) = match text.rsplit_once(':') {
+        Some((name, scale)) => (name, Some(scale)),
+        None => (text, None),
+    };
+    let scale = match scale {
+        None => LoraScale::default(),
+        Some(scale) => scale
+            .parse()
+            .map_err(|_| format!("--lora {text}: the scale must be a number, got {scale}"))
+            .and_then(|scale| {
+                LoraScale::new(scale).map_err(|error| format!("--lora {text}: the scale {error}"))
+            })?,
+    };
+    let name = LoraName::new(name).map_err(|error| format!("--lora {text}: the name {error}"))?;
+    Ok(LoraChoice { name, scale })
 }
 
 fn inpaint_fill(text: &str) -> Result<InpaintFill, String> {

@@ -83,6 +83,10 @@ impl Running {
                 .map(tracing::field::display);
             tracing::warn!(model = %model.id, path, reason = model.reason, "a model cannot be used");
         }
+        let loras = Arc::new(
+            args.loras
+                .shelf(args.models.places.places()?.folder.as_deref())?,
+        );
         let listener = Listener::bind(args.address()).await?;
         let store = Arc::new(open_store(&args)?);
         let shutdown = Shutdown::default();
@@ -91,6 +95,7 @@ impl Running {
         let positions = Arc::new(Positions::default());
         let engine = Engine::start(EngineOptions {
             catalog: Arc::clone(&catalog),
+            loras: Arc::clone(&loras),
             store: Arc::clone(&store) as Arc<dyn JobStore>,
             estimator: Arc::clone(&estimator),
             positions: Arc::clone(&positions),
@@ -110,6 +115,7 @@ impl Running {
         let app = Arc::new(AppState {
             store: Arc::clone(&store) as Arc<dyn JobStore>,
             catalog,
+            loras,
             engine: engine.status(),
             estimator,
             positions,

@@ -67,7 +67,7 @@ impl LoadedModels {
     }
 
     /// The model, loaded now if it is not.
-    pub(super) fn get(&mut self, id: &ModelId) -> Result<&Pipeline, LoadError> {
+    pub(super) fn get(&mut self, id: &ModelId) -> Result<&mut Pipeline, LoadError> {
         if let Some(index) = self.pipelines.iter().position(|loaded| loaded.id == *id) {
             let used = self.pipelines.remove(index);
             self.pipelines.push(used);
@@ -81,9 +81,9 @@ impl LoadedModels {
         }
         let used = self
             .pipelines
-            .last()
+            .last_mut()
             .expect("the model was put last above: this is a bug");
-        Ok(&used.pipeline)
+        Ok(&mut used.pipeline)
     }
 
     /// Puts a model out; the next job that wants it loads it afresh.
@@ -119,7 +119,7 @@ impl LoadedModels {
                 loaded,
                 total: first.len(),
             });
-            let message = match catch_unwind(AssertUnwindSafe(|| self.get(&model.id).map(drop))) {
+            let message = match catch_unwind(AssertUnwindSafe(|| self.get(&model.id).map(|_| ()))) {
                 Ok(Ok(())) => continue,
                 Ok(Err(error)) => error.to_string(),
                 Err(payload) => panic_message(payload.as_ref()).to_owned(),

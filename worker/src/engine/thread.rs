@@ -4,12 +4,16 @@ use super::{
     EngineStatus,
     loaded::{LoadError, LoadedModels},
 };
-use crate::{catalog::Catalog, error::panic_message};
-use scumble_diffusion::{
-    DeviceChoice, DrawParams, Error, ErrorKind, LoadOptions, Report as DiffusionReport, RgbImage,
-    device_name,
+use crate::{
+    catalog::Catalog,
+    error::panic_message,
+    loras::{LoraShelf, OpenLoras},
 };
-use scumble_protocol::ModelId;
+use scumble_diffusion::{
+    DeviceChoice, DrawParams, Error, ErrorKind, LoadOptions, Pipeline, Report as DiffusionReport,
+    RgbImage, device_name,
+};
+use scumble_protocol::{LoraChoice, LoraName, ModelId};
 use std::{
     ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -22,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 /// One job's drawing.
 pub(super) struct Drawing {
     pub(super) model: ModelId,
+    pub(super) loras: Vec<LoraChoice>,
     pub(super) params: DrawParams,
     /// Steps between two previews.
     pub(super) preview_every: Option<usize>,
@@ -70,6 +75,12 @@ pub(super) enum Failure {
     /// The model could not be loaded.
     #[error("{0}")]
     Load(LoadError),
+    /// A LoRA that was there when the job was accepted.
+    #[error("there is no LoRA {0} any more")]
+    LoraGone(LoraName),
+    /// A LoRA could not be put into the model.
+    #[error("{0}")]
+    Lora(Error),
     /// The model could not draw.
     #[error("{0}")]
     Draw(Error),
@@ -81,6 +92,7 @@ pub(super) enum Failure {
 /// What the thread is given once.
 pub(super) struct Setup {
     pub(super) catalog: Arc<Catalog>,
+    pub(super) loras: Arc<LoraShelf>,
     pub(super) device: DeviceChoice,
     pub(super) load_options: LoadOptions,
     /// Bytes that the weights of models may take; from the free memory if `None`.
@@ -117,8 +129,12 @@ pub(super) fn run(mut setup: Setup) {
         return;
     }
     setup.status.send_replace(EngineStatus::Ready);
+    let mut loras = LoraSets {
+        shelf: setup.loras,
+        open: OpenLoras::default(),
+    };
     while let Some(drawing) = setup.drawings.blocking_recv() {
-        let drawn = catch_unwind(AssertUnwindSafe(|| draw(&mut models, &drawing)));
+        let drawn = catch_unwind(AssertUnwindSafe(|| draw(&mut models, &mut loras, &drawing)));
         let ended = drawn.unwrap_or_else(|payload| {
             // A panic half-way through may have left its model in any state; the next job loads it afresh.
             models.put_out(&drawing.model);
@@ -131,8 +147,9 @@ pub(super) fn run(mut setup: Setup) {
     }
 }
 
-fn draw(models: &mut LoadedModels, drawing: &Drawing) -> Result<(), Failure> {
+fn draw(models: &mut LoadedModels, loras: &mut LoraSets, drawing: &Drawing) -> Result<(), Failure> {
     let pipeline = models.get(&drawing.model).map_err(Failure::Load)?;
+    loras.put_into(pipeline, &drawing.loras)?;
     let mut on_report = |report: DiffusionReport<'_>| {
         if *drawing.cancelled.borrow() || drawing.abandoned.is_cancelled() {
             return ControlFlow::Break(());
@@ -148,6 +165,33 @@ fn draw(models: &mut LoadedModels, drawing: &Drawing) -> Result<(), Failure> {
             ErrorKind::Stopped { step } => Failure::Stopped { step },
             _ => Failure::Draw(error),
         })
+}
+
+/// What LoRAs there are, and the ones used last.
+struct LoraSets {
+    shelf: Arc<LoraShelf>,
+    open: OpenLoras,
+}
+
+impl LoraSets {
+    /// Makes these the model's LoRAs; those of the job before go. The same set again costs nothing.
+    fn put_into(&mut self, pipeline: &mut Pipeline, chosen: &[LoraChoice]) -> Result<(), Failure> {
+        let mut set = Vec::with_capacity(chosen.len());
+        for choice in chosen {
+            // Accepted before a restart, a job may name what is no longer there.
+            let shelved = self
+                .shelf
+                .get(&choice.name)
+                .ok_or_else(|| Failure::LoraGone(choice.name.clone()))?;
+            let lora = self.open.get(shelved).map_err(Failure::Lora)?;
+            set.push((lora, choice.scale.get()));
+        }
+        let started = Instant::now();
+        pipeline.set_loras(&set).map_err(Failure::Lora)?;
+        let elapsed_ms = started.elapsed().as_millis();
+        tracing::debug!(loras = set.len(), elapsed_ms, "LoRAs set");
+        Ok(())
+    }
 }
 
 /// Nobody listens to this drawing any more.

@@ -1,10 +1,11 @@
 //! A1111's text: the prompt, the negative prompt, and a last line of `Key: value` pairs with commas between them. A
 //! value with a comma, a colon or a line break stands in quotes, as JSON writes them.
 
+use crate::loras::name_of;
 use scumble_diffusion::SchedulerKind;
 use scumble_protocol::{
-    ClipSkip, GuidanceScale, InpaintFill, LoraChoice, LoraName, LoraScale, MaskBlur,
-    NormalizedRequest, ReadParameters, SchedulerName, Seed, Steps, Strength,
+    ClipSkip, GuidanceScale, InpaintFill, LoraChoice, LoraScale, MaskBlur, NormalizedRequest,
+    ReadParameters, SchedulerName, Seed, Steps, Strength,
 };
 use std::collections::BTreeMap;
 
@@ -253,7 +254,7 @@ fn split_prompts(text: &str) -> (String, String) {
 }
 
 /// Takes `<lora:name:scale>` out of a prompt. What cannot be a LoRA of ours stays where it is.
-fn take_loras(prompt: &str) -> (String, Vec<LoraChoice>) {
+pub(crate) fn take_loras(prompt: &str) -> (String, Vec<LoraChoice>) {
     let mut loras = Vec::new();
     let mut kept = String::new();
     let mut rest = prompt;
@@ -274,11 +275,15 @@ fn take_loras(prompt: &str) -> (String, Vec<LoraChoice>) {
 
 fn read_lora(tag: &str) -> Option<LoraChoice> {
     let mut parts = tag.strip_prefix("<lora:")?.strip_suffix('>')?.split(':');
-    let name = LoraName::new(parts.next()?.to_lowercase().replace(' ', "-")).ok()?;
+    let name = name_of(parts.next()?)?;
     let scale = match parts.next() {
         None => LoraScale::default(),
         Some(scale) => LoraScale::new(scale.trim().parse().ok()?).ok()?,
     };
+    // A further number is a scale for the unet of its own, which jobs do not have.
+    if parts.next().is_some() {
+        return None;
+    }
     Some(LoraChoice { name, scale })
 }
 

@@ -93,7 +93,7 @@ async fn accept(
         request.output_format.get_or_insert(format);
     }
     let inputs = resolve(app, &mut request, files).await?;
-    let stored = normalize(request, &inputs, &app.catalog)?;
+    let stored = normalize(request, &inputs, &app.catalog, &app.loras)?;
     let submitted = app.submit(&stored, inputs).await;
     drop(room);
     match submitted {

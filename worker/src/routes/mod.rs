@@ -5,6 +5,7 @@ pub mod events;
 pub mod health;
 pub mod images;
 pub mod jobs;
+pub mod loras;
 pub mod models;
 pub mod png_info;
 pub mod ui;

@@ -12,6 +12,7 @@ mod faults;
 mod hub;
 mod images;
 mod input;
+mod loras;
 mod models;
 mod pull;
 mod stop;

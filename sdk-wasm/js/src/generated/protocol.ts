@@ -438,6 +438,59 @@ cancel_on_disconnect?: boolean | null, };
 export type JobStatus = "queued" | "running" | "succeeded" | "failed" | "cancelled";
 
 /**
+ * A LoRA that this worker can draw with, as the header of its file says.
+ */
+export type Lora = {
+/**
+ * What a job names it by.
+ */
+name: LoraName,
+/**
+ * The family of the models that it was made for, as models have it, where the file tells.
+ */
+family: string | null,
+/**
+ * The same in words, other families included.
+ */
+base: string | null,
+/**
+ * Its title, where the file has one.
+ */
+title: string | null,
+/**
+ * Words for the prompt, as its author gave them.
+ */
+trigger_phrase: string | null,
+/**
+ * What its training images were tagged with, the most frequent first.
+ */
+tags: Array<LoraTag>,
+/**
+ * How its changes are written down: `lora`, `dora`, `loha`, `lokr`, `full`.
+ */
+kinds: Array<string>,
+/**
+ * Layers that it changes, by the part of the model that they are in.
+ */
+targets: Record<string, number>,
+/**
+ * Smallest rank of its layers, where they have one.
+ */
+rank_min: number | null,
+/**
+ * Greatest rank.
+ */
+rank_max: number | null,
+/**
+ * The alpha that it was trained with, where the file tells.
+ */
+alpha: number | null,
+/**
+ * Bytes of its file.
+ */
+size_bytes: number, };
+
+/**
  * A LoRA and how strongly it counts.
  */
 export type LoraChoice = {
@@ -451,6 +504,15 @@ name: LoraName,
 scale?: LoraScale, };
 
 /**
+ * `GET /v1/loras`.
+ */
+export type LoraList = {
+/**
+ * The LoRAs by name.
+ */
+data: Array<Lora>, };
+
+/**
  * A LoRA's name as the worker lists it. Looked up in a table, never joined to a path.
  */
 export type LoraName = string;
@@ -459,6 +521,19 @@ export type LoraName = string;
  * How strongly a LoRA counts, −4–4; negative ones steer away from it.
  */
 export type LoraScale = number;
+
+/**
+ * A word that training images were tagged with.
+ */
+export type LoraTag = {
+/**
+ * The word or words.
+ */
+tag: string,
+/**
+ * How many images had it.
+ */
+images: number, };
 
 /**
  * The standard deviation of the blur that a mask gets, 0–64 pixels.

@@ -2,7 +2,8 @@
 //! nothing else should.
 
 use scumble_protocol::{
-    ErrorBody, Job, JobEvent, JobRequest, ModelList, PngInfo, PngInfoRequest, SchedulerList, Upload,
+    ErrorBody, Job, JobEvent, JobRequest, LoraList, ModelList, PngInfo, PngInfoRequest,
+    SchedulerList, Upload,
 };
 use std::{env, process::ExitCode};
 use ts_rs::{Config, ExportError, TS};
@@ -28,6 +29,7 @@ fn export(config: &Config) -> Result<(), ExportError> {
     JobEvent::export_all(config)?;
     ErrorBody::export_all(config)?;
     ModelList::export_all(config)?;
+    LoraList::export_all(config)?;
     SchedulerList::export_all(config)?;
     Upload::export_all(config)?;
     PngInfoRequest::export_all(config)?;

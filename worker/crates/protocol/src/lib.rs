@@ -8,6 +8,7 @@ mod error;
 mod event;
 mod job;
 pub mod limits;
+mod lora;
 mod model;
 mod png_info;
 mod request;
@@ -18,6 +19,7 @@ mod values;
 pub use error::{ErrorBody, ErrorCode, ErrorObject, ErrorType};
 pub use event::{EventData, JobEvent};
 pub use job::{ImageResult, Job, JobStatus, Timings};
+pub use lora::{Lora, LoraList, LoraTag};
 pub use model::{
     DimensionRange, Model, ModelDefaults, ModelLimits, ModelList, ModelVocabulary, Scheduler,
     SchedulerList,

@@ -160,8 +160,9 @@ impl Pipeline {
     /// draws exactly as before. Weights that the former set changed in the same way are left alone, so the same set
     /// again costs nothing. A LoRA at scale 0 is checked and off.
     ///
-    /// Errors if a scale is not finite or a LoRA does not fit the model ([`ErrorKind::LoraMismatch`]): then the former
-    /// set stays. Errors if a weight cannot be computed: then no LoRA is left.
+    /// Errors if a scale is not finite or a LoRA does not fit the model
+    /// ([`LoraMismatch`](crate::ErrorKind::LoraMismatch)): then the former set stays. Errors if a weight cannot be
+    /// computed: then no LoRA is left.
     pub fn set_loras(&mut self, loras: &[(Arc<Lora>, f64)]) -> Result<()> {
         let family = self.description.family.as_str();
         let set = self.loras.set(&self.parameters, family, loras);
