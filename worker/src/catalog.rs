@@ -72,6 +72,8 @@ pub enum CatalogError {
 pub struct ModelSearch<'a> {
     /// Named by the user; the first one is the default.
     pub sources: &'a [ModelSource],
+    /// Another autoencoder for all of those.
+    pub vae: Option<&'a Path>,
     /// Where others may lie.
     pub places: &'a ModelPlaces,
 }
@@ -169,6 +171,12 @@ impl Catalog {
         }
         if let Some(id) = duplicate(&models) {
             return Err(CatalogError::DuplicateId(id));
+        }
+        if let Some(vae) = search.vae {
+            models = models
+                .into_iter()
+                .map(|model| model.with_vae_if_named(vae))
+                .collect::<Result<_, _>>()?;
         }
         models.sort_by_key(|model| model.rank);
         let mut models = models.into_iter();
@@ -305,6 +313,19 @@ impl CatalogModel {
         );
         Self::open(id.clone(), origin, rank, files)
             .map_err(|source| CatalogError::Model { id, source })
+    }
+
+    fn with_vae_if_named(self, vae: &Path) -> Result<Self, CatalogError> {
+        if !self.is_named() {
+            return Ok(self);
+        }
+        let files = self.files.with_vae(vae);
+        Self::open(self.id.clone(), self.origin, self.rank, files).map_err(|source| {
+            CatalogError::Model {
+                id: self.id,
+                source,
+            }
+        })
     }
 
     fn embedded() -> Result<Self, CatalogError> {

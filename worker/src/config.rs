@@ -53,6 +53,9 @@ pub struct ModelArgs {
         value_delimiter = ';'
     )]
     pub models: Vec<ModelSource>,
+    /// Another autoencoder for the models named with --model: a .safetensors file, or a folder.
+    #[arg(long, env = "SCUMBLE_VAE", value_name = "PATH", requires = "models")]
+    pub vae: Option<PathBuf>,
     /// Where further models lie.
     #[command(flatten)]
     pub places: PlaceArgs,
@@ -98,6 +101,7 @@ impl ModelArgs {
         let places = self.places.places()?;
         let search = ModelSearch {
             sources: &self.models,
+            vae: self.vae.as_deref(),
             places: &places,
         };
         Catalog::open(&search).map_err(|error| error.to_string())

@@ -237,14 +237,21 @@ fn unknown_words(
     if objects.is_empty() || mentions_any(prompt, objects) {
         return None;
     }
+    // From all over the list: it is sorted by subject.
+    let apart = (objects.len() / WORDS_NAMED_MAX).max(1);
     let named: Vec<&str> = objects
         .iter()
+        .step_by(apart)
         .take(WORDS_NAMED_MAX)
         .map(String::as_str)
         .collect();
+    let example = match model.description.examples.first() {
+        Some(example) => format!("; try {example:?}"),
+        None => String::new(),
+    };
     Some(format!(
-        "the prompt has none of the {} things that {} can draw well; try one of {}, … (/v1/models/{} lists them all)",
-        objects.len(),
+        "the prompt has none of the things that {} has learned to draw, so it will guess; it knows {} and more \
+         (/v1/models/{} lists them){example}",
         model.id,
         named.join(", "),
         model.id,
@@ -275,6 +282,7 @@ fn mentions_any(text: &str, phrases: &[String]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::{ModelPlaces, ModelSearch};
 
     #[test]
     fn phrases_are_found_as_whole_words_only() {
@@ -284,6 +292,29 @@ mod tests {
         }
         for prompt in ["catalog", "red and apple", "", "bobcat"] {
             assert!(!mentions_any(prompt, &phrases), "{prompt}");
+        }
+    }
+
+    #[test]
+    fn a_prompt_of_unlearned_words_gets_a_note_with_an_example_and_examples_get_none() {
+        let places = ModelPlaces {
+            folder: None,
+            cache: None,
+        };
+        let search = ModelSearch {
+            sources: &[],
+            vae: None,
+            places: &places,
+        };
+        let catalog = Catalog::open(&search).expect("the embedded model");
+        let model = catalog.default_model();
+        let vocabulary = model.vocabulary.as_ref().expect("its words");
+        let note = unknown_words("quarterly earnings", model, vocabulary).expect("a note");
+        let examples = &model.description.examples;
+        let first = examples.first().expect("an example");
+        assert!(note.contains(&format!("{first:?}")), "{note}");
+        for example in examples {
+            assert_eq!(unknown_words(example, model, vocabulary), None, "{example}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::{
-    build, demo, generate, packages, python,
+    bench, build, demo, generate, packages, python,
     setup::{self, WasmSource},
     suite,
     workspace::Workspace,
@@ -23,6 +23,10 @@ cargo xtask <command>
   generate [--check] write the TypeScript types from worker/crates/protocol, or say whether they drifted
   package            npm tarballs of both packages in target/xtask/packages
   golden [...]       make the golden tensors anew with diffusers (Python; arguments go to the script)
+  bench full-size [sd15] [sdxl]
+                     draw with Stable Diffusion 1.5 and SDXL of random weights at their real sizes: seconds a step,
+                     peak memory (Python makes them once, 9 GB in .tools/bench; needs 16 GB of memory, minutes to
+                     an hour)
   pocket [...]       train, evaluate or export the embedded model (Python; arguments go to the script)
 
 setup and build-sdk take --wasm rustup|debian to say where the wasm standard library comes from;
@@ -40,6 +44,7 @@ pub(crate) enum Command {
     BuildUi,
     Generate { check: bool },
     Package,
+    BenchFullSize(Vec<String>),
     Golden(Vec<OsString>),
     Pocket(Vec<OsString>),
 }
@@ -61,6 +66,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command
         "build-ui" => Command::BuildUi,
         "generate" => generate_options(&mut parser)?,
         "package" => Command::Package,
+        "bench" => bench_options(&mut parser)?,
         "golden" => return Ok(Command::Golden(parser.raw_args()?.collect())),
         "pocket" => return Ok(Command::Pocket(parser.raw_args()?.collect())),
         _ => bail!("no command `{name}`; `cargo xtask help` lists them"),
@@ -97,6 +103,20 @@ fn generate_options(parser: &mut lexopt::Parser) -> Result<Command> {
     Ok(Command::Generate { check })
 }
 
+fn bench_options(parser: &mut lexopt::Parser) -> Result<Command> {
+    let mut words = Vec::new();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Value(word) => words.push(word.string()?),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    match words.split_first() {
+        Some((what, models)) if what == "full-size" => Ok(Command::BenchFullSize(models.to_vec())),
+        _ => bail!("bench takes what to measure: full-size"),
+    }
+}
+
 fn wasm_source(parser: &mut lexopt::Parser) -> Result<WasmSource> {
     let mut source = WasmSource::Any;
     while let Some(argument) = parser.next()? {
@@ -130,6 +150,7 @@ impl Command {
             Self::Generate { check: true } => generate::check(workspace),
             Self::Generate { check: false } => generate::write(workspace),
             Self::Package => packages::pack(workspace),
+            Self::BenchFullSize(models) => bench::full_size(workspace, &models),
             Self::Golden(arguments) => python::golden(workspace, &arguments),
             Self::Pocket(arguments) => python::pocket(workspace, &arguments),
         }

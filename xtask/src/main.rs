@@ -2,6 +2,7 @@
 //!
 //! Each command sets up what it lacks and does again only what changed, so that nobody has to know the order.
 
+mod bench;
 mod boundaries;
 mod build;
 mod cli;

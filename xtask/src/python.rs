@@ -1,4 +1,4 @@
-//! The Python scripts behind golden tensors and the embedded model. No test needs them: what they make is checked in.
+//! The Python scripts behind golden tensors, the embedded model and the benchmarks. No test needs them: what they make is checked in.
 
 use crate::{stamp::Inputs, task::Task, workspace::Workspace};
 use anyhow::{Context, Result};
@@ -34,6 +34,20 @@ pub(crate) fn pocket(workspace: &Workspace, arguments: &[OsString]) -> Result<()
     }
     all.extend_from_slice(arguments);
     script(&python, &folder.join("run.py"), &folder, &all)
+}
+
+/// Makes models of random weights at their real sizes in `out`, those that are not there yet.
+pub(crate) fn full_size_models(workspace: &Workspace, out: &Path, wanted: &[String]) -> Result<()> {
+    let folder = workspace.root().join("xtask/bench");
+    let mut arguments: Vec<OsString> = vec![out.into()];
+    arguments.extend(wanted.iter().map(OsString::from));
+    let python = environment(workspace)?;
+    script(
+        &python,
+        &folder.join("full_size_models.py"),
+        &folder,
+        &arguments,
+    )
 }
 
 fn script(python: &Path, script: &Path, folder: &Path, arguments: &[OsString]) -> Result<()> {

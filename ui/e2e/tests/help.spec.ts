@@ -15,7 +15,7 @@ test("a prompt of words that the model never learned gets a hint, and the words 
   page,
 }) => {
   await studio.open();
-  const hint = page.getByText(/so it will guess\.$/);
+  const hint = page.getByText(/so it will guess\./);
   await studio.prompt.fill("a fox on a blue background");
   await expect(hint).toBeHidden();
   await studio.prompt.fill("quarterly earnings");
@@ -26,4 +26,9 @@ test("a prompt of words that the model never learned gets a hint, and the words 
   await page.getByRole("button", { name: "Words it knows" }).click();
   await expect(words).toContainText("fox");
   await expect(words).toContainText("blue");
+  await studio.prompt.fill("");
+  await words.getByRole("button", { name: "fox", exact: true }).click();
+  await words.getByRole("button", { name: "blue", exact: true }).click();
+  await expect(studio.prompt).toHaveValue("a fox on a blue background");
+  await expect(hint).toBeHidden();
 });

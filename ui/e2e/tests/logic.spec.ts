@@ -1,7 +1,7 @@
 import { expect, test } from "@playwright/test";
 import type { Model } from "@scumble/sdk";
 import { emptySettings, shownValue, toRequest } from "../../app/src/composer/settings";
-import { namesSomethingKnown } from "../../app/src/composer/vocabulary";
+import { namesSomethingKnown, withWord } from "../../app/src/composer/vocabulary";
 import { easelColumns } from "../../app/src/stage/layout";
 import { duration, sentence, timeLeft } from "../../app/src/ui/words";
 
@@ -19,6 +19,21 @@ test("a prompt names something known by whole words, in the plural too", () => {
   ];
   for (const [prompt, isKnown] of cases)
     expect(namesSomethingKnown(prompt, vocabulary), prompt).toBe(isKnown);
+});
+
+test("a word from the list joins the prompt in the sentence that the model was taught", () => {
+  let prompt = "";
+  prompt = withWord(prompt, "objects", "fox");
+  prompt = withWord(prompt, "objects", "owl");
+  prompt = withWord(prompt, "colors", "orange");
+  prompt = withWord(prompt, "styles", "flat");
+  expect(prompt).toBe("a fox and an owl on an orange background, flat style");
+  expect(withWord("cherries, ", "scenes", "beach")).toBe("cherries, beach");
+  expect(["cherries", "cactus", "hourglass"].map((word) => withWord(" ", "objects", word))).toEqual([
+    "cherries",
+    "a cactus",
+    "an hourglass",
+  ]);
 });
 
 test("a request holds what was set and leaves the rest to the model", () => {

@@ -67,6 +67,22 @@ fn generate_writes_the_same_picture_for_the_same_seed() {
     assert_eq!((picture.width(), picture.height()), (64, 64));
 }
 
+#[test]
+fn generate_says_kindly_when_it_knows_none_of_the_words_and_draws_all_the_same() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("guess.png");
+    let note_on = |prompt: &str| {
+        let size = ["--steps", "1", "--width", "64", "--height", "64"];
+        let output = scumble(&[&["generate", prompt, "-o", text(&path)], &size[..]].concat());
+        assert!(output.status.success(), "{output:?}");
+        assert!(path.exists());
+        String::from_utf8_lossy(&output.stderr)
+            .contains("none of the things that pocket has learned")
+    };
+    assert!(note_on("quarterly earnings"));
+    assert!(!note_on("a fox on a blue background"));
+}
+
 #[tokio::test]
 async fn the_shell_and_the_api_draw_the_same_pixels() {
     let folder = tempfile::tempdir().expect("folder");

@@ -296,3 +296,31 @@ fn inspect_tells_what_a_model_is_made_of_and_what_is_wrong_with_it() {
     let by_path: Value = serde_json::from_slice(&by_path.stdout).expect("json");
     assert_eq!(by_path["family"], "sdxl");
 }
+
+#[test]
+fn another_autoencoder_draws_another_picture_and_the_same_one_the_same() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (one, out) = (tiny("sd1"), folder.path().join("out.png"));
+    let draw = |more: &[&str]| {
+        let line = [
+            "generate",
+            "x",
+            "--steps",
+            "1",
+            "--seed",
+            "7",
+            "-o",
+            text(&out),
+        ];
+        let output = scumble(&[&line[..], more].concat())
+            .output()
+            .expect("the binary runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        pixels(&fs::read(&out).expect("picture"))
+    };
+    let (same, other) = (one.join("vae"), tiny("sd2").join("vae"));
+    let own = draw(&["--model", text(&one)]);
+    assert_eq!(draw(&["--model", text(&one), "--vae", text(&same)]), own);
+    assert_ne!(draw(&["--model", text(&one), "--vae", text(&other)]), own);
+}

@@ -5,7 +5,7 @@ import { AlertIcon, StopIcon } from "../ui/icons";
 import { SettingsPanel } from "./SettingsPanel";
 import { fieldId, type Change, type FieldErrors } from "./fields";
 import type { Settings } from "./settings";
-import { namesSomethingKnown } from "./vocabulary";
+import { namesSomethingKnown, withWord, type WordKind } from "./vocabulary";
 
 interface ComposerProps {
   settings: Settings;
@@ -100,6 +100,9 @@ function Prompt({ settings, model, errors, onChange }: ComposerProps) {
     vocabulary !== undefined &&
     settings.prompt.trim() !== "" &&
     !namesSomethingKnown(settings.prompt, vocabulary);
+  function addWord(kind: WordKind, word: string): void {
+    onChange("prompt", withWord(settings.prompt, kind, word));
+  }
   const listToggle = vocabulary !== undefined && (
     <button
       type="button"
@@ -138,25 +141,50 @@ function Prompt({ settings, model, errors, onChange }: ComposerProps) {
           role="group"
           aria-label="Words it knows"
         >
-          <WordGroup title="Things" words={vocabulary.objects} />
-          <WordGroup title="Styles" words={vocabulary.styles} />
-          <WordGroup title="Backgrounds" words={vocabulary.colors} />
-          <WordGroup title="Places" words={vocabulary.scenes} />
+          <WordGroup title="Things" kind="objects" words={vocabulary.objects} onPick={addWord} />
+          <WordGroup title="Styles" kind="styles" words={vocabulary.styles} onPick={addWord} />
+          <WordGroup title="Backgrounds" kind="colors" words={vocabulary.colors} onPick={addWord} />
+          <WordGroup title="Places" kind="scenes" words={vocabulary.scenes} onPick={addWord} />
         </div>
       )}
       <p className={isGuess ? "hint" : undefined} role="status">
-        {isGuess && "None of the words that this small model has learned is in the prompt, so it will guess."}
+        {isGuess &&
+          "None of the words that this small model has learned is in the prompt, so it will guess. " +
+            "The words it knows are a click away, above; the examples below draw well."}
       </p>
     </>
   );
 }
 
-function WordGroup({ title, words }: { title: string; words: readonly string[] }) {
+interface WordGroupProps {
+  title: string;
+  kind: WordKind;
+  words: readonly string[];
+  onPick: (kind: WordKind, word: string) => void;
+}
+
+/** Words of one kind; a click puts one into the prompt. */
+function WordGroup({ title, kind, words, onPick }: WordGroupProps) {
   if (words.length === 0) return null;
   return (
-    <p>
-      <strong>{title}</strong> {words.join(", ")}
-    </p>
+    <div>
+      <strong id={`words-${kind}`}>{title}</strong>
+      <ul className="word-list" aria-labelledby={`words-${kind}`}>
+        {words.map((word) => (
+          <li key={word}>
+            <button
+              type="button"
+              className="word"
+              onClick={() => {
+                onPick(kind, word);
+              }}
+            >
+              {word}
+            </button>
+          </li>
+        ))}
+      </ul>
+    </div>
   );
 }
 

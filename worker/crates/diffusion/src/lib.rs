@@ -5,6 +5,7 @@
 //!
 //! Synchronous, without threads of its own, network or clock.
 
+mod checkpoint;
 mod config;
 mod device;
 mod error;

@@ -1,14 +1,17 @@
 //! Damaged, incomplete and foreign model folders: one sentence that names the file, never a panic.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use scumble_diffusion::{Device, Error, ErrorKind, LoadOptions, ModelFiles, Pipeline};
+use scumble_diffusion::{Device, Error, ErrorKind, LoadOptions, ModelFiles, Pipeline, Tensor};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 mod common;
+#[path = "common/single.rs"]
+mod single;
 
 /// A copy of a tiny model to break.
 struct Model {
@@ -80,6 +83,8 @@ fn a_folder_that_is_not_there_or_no_model_is_said_so() {
     fs::write(folder.path().join("model.ckpt"), b"x").unwrap();
     let error = ModelFiles::folder(folder.path().join("model.ckpt")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnsupportedModel);
+    let error = ModelFiles::open(folder.path().join("nowhere")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::MissingFile);
 }
 
 #[test]
@@ -118,14 +123,34 @@ fn weights_cut_anywhere_are_said_to_be_truncated() {
 }
 
 #[test]
-fn weights_that_are_something_else_are_refused() {
-    let model = Model::copy("sd1");
-    fs::write(
-        model.path(UNET_WEIGHTS),
-        "<html>404 not found, but much longer than eight bytes</html>",
-    )
-    .unwrap();
-    model.expect(ErrorKind::InvalidWeights, UNET_WEIGHTS, "safetensors");
+fn weights_that_are_something_else_are_refused_in_words() {
+    for (bytes, says) in [
+        (
+            &b"<html>404 not found, but longer than eight bytes</html>"[..],
+            "is a web page",
+        ),
+        (
+            b"<!DOCTYPE html><html><body>nothing here</body></html>",
+            "is a web page",
+        ),
+        (b"{\"error\": \"the repository is gated\"}", "is JSON"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0",
+            "git lfs pull",
+        ),
+        (b"PK\x03\x04\0\0\0\0\0\0archive/data.pkl", "zip archive"),
+        (b"\x80\x02}q\0X\x05\0\0\0modelq\x01", "is a pickle"),
+        (b"GGUF\x03\0\0\0\0\0\0\0", "is a GGUF file"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is a PNG picture"),
+        (
+            b"\xff\xff\xff\xff\xff\xff\xff\xff{}",
+            "not a sound safetensors file",
+        ),
+    ] {
+        let model = Model::copy("sd1");
+        fs::write(model.path(UNET_WEIGHTS), bytes).unwrap();
+        model.expect(ErrorKind::InvalidWeights, UNET_WEIGHTS, says);
+    }
     let model = Model::copy("sd1");
     fs::rename(
         model.path(UNET_WEIGHTS),
@@ -137,6 +162,185 @@ fn weights_that_are_something_else_are_refused() {
         "unet/diffusion_pytorch_model.bin",
         "pickle",
     );
+}
+
+#[test]
+fn numbers_that_are_not_finite_are_found_when_the_model_is_loaded() {
+    let model = Model::copy("sd1");
+    let path = model.path(UNET_WEIGHTS);
+    let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
+    let mut values = [0.5f32; 8];
+    values[3] = f32::NAN;
+    values[4] = f32::NEG_INFINITY;
+    let bias = Tensor::new(&values, &Device::Cpu).unwrap();
+    tensors.insert("conv_in.bias".to_owned(), bias);
+    candle_core::safetensors::save(&tensors, &path).unwrap();
+    model.expect(
+        ErrorKind::InvalidWeights,
+        UNET_WEIGHTS,
+        "not finite: conv_in.bias (2 of 8 numbers as F32)",
+    );
+}
+
+#[test]
+fn whole_numbers_are_no_weights() {
+    let model = Model::copy("sd1");
+    let path = model.path(UNET_WEIGHTS);
+    let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
+    let bias = Tensor::new(&[1i64; 8], &Device::Cpu).unwrap();
+    tensors.insert("conv_in.bias".to_owned(), bias);
+    candle_core::safetensors::save(&tensors, &path).unwrap();
+    model.expect(
+        ErrorKind::InvalidWeights,
+        UNET_WEIGHTS,
+        "conv_in.bias is I64 [8], should be a float of [8]",
+    );
+}
+
+#[test]
+fn a_tensor_named_twice_is_named_in_the_error() {
+    let model = Model::copy("sd1");
+    let mut bytes = fs::read(model.path(UNET_WEIGHTS)).unwrap();
+    // Two names of one length, so that the header's own length stays right.
+    replace(
+        &mut bytes,
+        b"\"down_blocks.0.resnets.0.norm2.bias\"",
+        b"\"down_blocks.0.resnets.0.norm1.bias\"",
+    );
+    fs::write(model.path(UNET_WEIGHTS), bytes).unwrap();
+    model.expect(
+        ErrorKind::InvalidWeights,
+        UNET_WEIGHTS,
+        "names tensors twice: down_blocks.0.resnets.0.norm1.bias",
+    );
+}
+
+#[test]
+fn what_is_wrong_with_several_components_is_reported_together() {
+    let model = Model::copy("sd1");
+    for (file, from, to) in [
+        (UNET_WEIGHTS, "conv_in.bias", "conv_xx.bias"),
+        (
+            "vae/diffusion_pytorch_model.safetensors",
+            "quant_conv.bias",
+            "quant_xxxx.bias",
+        ),
+    ] {
+        let mut bytes = fs::read(model.path(file)).unwrap();
+        replace(
+            &mut bytes,
+            format!("\"{from}\"").as_bytes(),
+            format!("\"{to}\"").as_bytes(),
+        );
+        fs::write(model.path(file), bytes).unwrap();
+    }
+    let message = model.error().to_string();
+    for part in [
+        UNET_WEIGHTS,
+        "missing: conv_in.bias",
+        "vae/diffusion",
+        "missing: quant_conv.bias",
+    ] {
+        assert!(message.contains(part), "{message:?} does not say {part:?}");
+    }
+}
+
+fn single_file_error(path: &Path) -> Error {
+    let loaded = ModelFiles::open(path)
+        .and_then(|files| Pipeline::load(&files, &Device::Cpu, &LoadOptions::default()));
+    loaded.err().expect("a broken file must not load")
+}
+
+#[test]
+fn a_single_file_that_is_no_model_is_said_to_be_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let zeros = Tensor::new(&[0f32; 4], &Device::Cpu).unwrap();
+    for (tensor, says) in [
+        (
+            "lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight",
+            "is a LoRA",
+        ),
+        (
+            "unet.down_blocks.0.attentions.0.to_q.lora_A.weight",
+            "is a LoRA",
+        ),
+        ("control_model.input_blocks.0.0.weight", "is a ControlNet"),
+        (
+            "model.diffusion_model.joint_blocks.0.x",
+            "Stable Diffusion 3",
+        ),
+        ("conv_in.weight", "holds a unet and nothing else"),
+        (
+            "first_stage_model.decoder.conv_in.weight",
+            "holds an autoencoder and nothing else",
+        ),
+        (
+            "text_model.embeddings.token_embedding.weight",
+            "holds a text encoder",
+        ),
+        ("emb_params", "is an embedding"),
+        ("something", "is no Stable Diffusion model"),
+    ] {
+        let path = folder.path().join("some.safetensors");
+        let tensors = HashMap::from([(tensor.to_owned(), zeros.clone())]);
+        candle_core::safetensors::save(&tensors, &path).unwrap();
+        let error = single_file_error(&path);
+        assert_eq!(error.kind(), ErrorKind::UnsupportedModel, "{error}");
+        assert!(
+            error.to_string().contains(says),
+            "{error} does not say {says:?}"
+        );
+        assert!(error.to_string().contains("some.safetensors"), "{error}");
+    }
+    for name in ["model.ckpt", "model.pt", "model.bin", "MODEL.CKPT"] {
+        let path = folder.path().join(name);
+        fs::write(&path, b"x").unwrap();
+        let error = single_file_error(&path);
+        assert_eq!(error.kind(), ErrorKind::UnsupportedModel);
+        assert!(error.to_string().contains("is a pickle"), "{error}");
+    }
+}
+
+#[test]
+fn a_single_file_is_checked_as_a_folder_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = single::write_single_file("sd2", folder.path());
+    let sound = single::original_tensors("sd2");
+    let unet = "model.diffusion_model.";
+    let mut tensors = sound.clone();
+    tensors.remove(&format!("{unet}out.2.bias"));
+    let zeros = Tensor::new(&[0f32; 4], &Device::Cpu).unwrap();
+    tensors.insert(format!("{unet}time_embed.7.weight"), zeros.clone());
+    tensors.insert("some.thing.else".to_owned(), zeros.clone());
+    tensors.insert(format!("{unet}input_blocks.0.0.bias"), zeros.clone());
+    tensors.insert("first_stage_model.decoder.norm_out.odd".to_owned(), zeros);
+    candle_core::safetensors::save(&tensors, &path).unwrap();
+    let error = single_file_error(&path);
+    assert_eq!(error.kind(), ErrorKind::InvalidWeights);
+    let message = error.to_string();
+    for part in [
+        "sd2.safetensors (unet): tensors do not match the config",
+        "missing: conv_out.bias",
+        "model.diffusion_model.input_blocks.0.0.bias is F32 [4], should be a float of [8]",
+        "model.diffusion_model.time_embed.7.weight",
+        "some.thing.else",
+        "sd2.safetensors (vae): tensors do not match the config; surplus: first_stage_model.decoder.norm_out.odd",
+    ] {
+        assert!(message.contains(part), "{message:?} does not say {part:?}");
+    }
+    candle_core::safetensors::save(&sound, &path).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() - 100]).unwrap();
+    assert!(
+        single_file_error(&path)
+            .to_string()
+            .contains("is truncated")
+    );
+    // Tiny models do not tell their numbers of heads and words; without the settings that is said.
+    candle_core::safetensors::save(&sound, &path).unwrap();
+    fs::remove_file(path.with_extension("scumble.json")).unwrap();
+    let message = single_file_error(&path).to_string();
+    assert!(message.contains(".scumble.json"), "{message}");
 }
 
 #[test]

@@ -18,12 +18,12 @@ import latents as latent_space
 from diffusion import store
 from networks import SCALING_FACTOR, make_autoencoder
 
-SEED = 1
 POOL_SHARDS = (900, 901)  # pictures no other stage sees
 POOL_PICTURES = 2500
 SPARE_PICTURES = 200
 BATCH = 8
 LEARNING_RATE = 2e-3
+LATER_RATE = 1e-3  # when going on from an earlier run's weights
 AVERAGE = 0.998
 NOISE = 0.1  # on the decoder's input, at most: generated latents are never exact
 EDGE_WEIGHT = 0.5
@@ -76,15 +76,25 @@ def judge(model, codec, pictures: torch.Tensor) -> dict[str, float]:
     }
 
 
-def train(work: Path, minutes: float, device: torch.device) -> None:
-    """Writes `WORK/autoencoder.pt` (averaged weights) and `autoencoder.json`."""
-    torch.manual_seed(SEED)
+def train(
+    work: Path, minutes: float, device: torch.device, seed: int = 0, start: Path | None = None
+) -> None:
+    """Writes `WORK/autoencoder.pt` (averaged weights) and `autoencoder.json`.
+
+    `start` is an earlier run's `autoencoder.pt` for the same latent space, to
+    go on from instead of random weights.
+    """
+    torch.manual_seed(1 + seed)
     codec = latent_space.LinearCodec.load(work / "codec.pt", device)
-    model = make_autoencoder().to(device, memory_format=torch.channels_last)
+    model = make_autoencoder()
+    learning_rate = LEARNING_RATE if start is None else LATER_RATE
+    if start is not None:
+        model.load_state_dict(torch.load(start, map_location="cpu"))
+    model = model.to(device, memory_format=torch.channels_last)
     parameters = list(model.parameters())
     averages = [parameter.detach().clone() for parameter in parameters]
     optimiser = torch.optim.AdamW(
-        parameters, lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+        parameters, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
     )
     progress = {"step": 0, "seconds": 0.0}
     state_path = work / "checkpoints" / "autoencoder-state.pt"
@@ -124,7 +134,7 @@ def train(work: Path, minutes: float, device: torch.device) -> None:
         began = time.monotonic()
         done = progress["seconds"] / (60 * minutes)
         fall = max(0.0, (done - 0.3) / 0.7)
-        rate = LEARNING_RATE * min(1.0, (progress["step"] + 1) / 50)
+        rate = learning_rate * min(1.0, (progress["step"] + 1) / 50)
         for group in optimiser.param_groups:
             group["lr"] = rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fall)))
         rows = torch.randint(0, len(pool) - SPARE_PICTURES, (batch,))

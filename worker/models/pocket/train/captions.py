@@ -16,22 +16,30 @@ from vocabulary import (
     is_held_out,
 )
 
-PAIR_SHARE = 0.15
+PAIR_SHARE = 0.28
+SMALL_SHARE = 0.12  # of single objects: small ones, anywhere near the middle
 SCENE_SHARE = 0.20
 FAVOURITE_SHARE = 0.01  # extra red apples on blue: the product's first prompt
 SYNONYM_SHARE = 0.2
+SMALL_WORDS = ("small", "small", "small", "tiny")
+UNCOUNTED = frozenset({"grapes", "bananas", "cherries", "french fries", "fries", "chips", "corn", "coffee", "lightning"})
 
 OBJECT_BY_NAME = {item.name: item for item in OBJECTS}
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What one picture shows. `second` is the right-hand object of a pair."""
+    """What one picture shows.
+
+    `second` is the right-hand object of a pair; `small` asks for a single
+    object at about half the picture's side.
+    """
 
     first: str
     style: str
     background: str
     second: str | None = None
+    small: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -55,16 +63,17 @@ def random_spec(rng: random.Random) -> Spec:
         second = None
         if rng.random() < PAIR_SHARE:
             second = rng.choice([name for name in names if name != first])
-        spec = Spec(first, style, background, second)
+        small = second is None and rng.random() < SMALL_SHARE
+        spec = Spec(first, style, background, second, small)
         if not spec.held_out:
             return spec
 
 
 def with_article(words: str) -> str:
-    """Puts "a" or "an" before the words, except before plain plurals."""
-    if words in ("grapes", "bananas"):
+    """Puts "a" or "an" before the words, except before what is not counted."""
+    if words in UNCOUNTED:
         return words
-    vowel_sound = words[0] in "aeio" or words.startswith("umb")
+    vowel_sound = words[0] in "aeio" or words.startswith(("umb", "hour"))
     return ("an " if vowel_sound else "a ") + words
 
 
@@ -77,7 +86,12 @@ def noun(rng: random.Random | None, name: str) -> str:
 
 
 def subject_words(rng: random.Random | None, spec: Spec) -> str:
-    return " and ".join(with_article(noun(rng, name)) for name in spec.names)
+    nouns = [noun(rng, name) for name in spec.names]
+    if spec.small:
+        size = SMALL_WORDS[0] if rng is None else rng.choice(SMALL_WORDS)
+        plural = nouns[0] in UNCOUNTED
+        return f"{size} {nouns[0]}" if plural else with_article(f"{size} {nouns[0]}")
+    return " and ".join(with_article(words) for words in nouns)
 
 
 def background_words(rng: random.Random | None, background: str) -> str:
@@ -99,16 +113,16 @@ def caption(rng: random.Random, spec: Spec) -> str:
     where = background_words(rng, spec.background)
     style = spec.style
     roll = rng.random()
-    if roll < 0.42:
+    if roll < 0.50:
         return f"{subject} {where}, {style} style"
-    if roll < 0.56:
+    if roll < 0.68:
         return f"{subject}, {style} style, {where}"
-    if roll < 0.66:
+    if roll < 0.80:
         kind = {"flat": "flat icon", "3d": "3d render", "cartoon": "cartoon"}[style]
         return f"{with_article(kind)} of {subject} {where}"
     if roll < 0.90:
         return f"{subject} {where}"
-    if roll < 0.96:
+    if roll < 0.95:
         return subject
     return f"{subject}, {style} style"
 

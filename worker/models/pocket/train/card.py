@@ -30,6 +30,7 @@ def figures(report: dict) -> str:
         ("DDIM, 20 steps", report["ddim_20"]),
         ("DPM++ 2M Karras, 20 steps", report["dpmpp_2m_karras_20"]),
         ("DPM++ 2M Karras, 12 steps", report["dpmpp_2m_karras_12"]),
+        ("DPM++ 2M Karras, 8 steps", report["dpmpp_2m_karras_8"]),
         ("scenes, DDIM, 20 steps", report["scenes"]),
         ("ceiling: true composites", report["ceiling"]["singles"]),
         ("labels rolled", report["labels_rolled"]),
@@ -69,11 +70,34 @@ def curve(log: list[dict]) -> str:
     return table(header, rows)
 
 
-def run_facts(log: list[dict], shards: int, batch: int) -> str:
+def editing(report: dict) -> str:
+    """How it edits, each test with its ceiling in brackets."""
+    rows = []
+    for title, name in (
+        ("image to image, strength 0.6", "image_to_image"),
+        ("the same, small objects", "image_to_image_small"),
+        ("inpaint, a hole over the object", "inpaint_object"),
+        ("inpaint, one half of a pair", "inpaint_half_of_pair"),
+    ):
+        part = report["editing"][name]
+        best = part["ceiling"]
+        cells = [
+            f"{percent(part[key])} ({percent(best[key])})" if key in part else ""
+            for key in ("object", "background", "composition", "other_kept", "continued")
+        ]
+        error = "outside_rmse_of_255"
+        cells.append(f"{part[error]} ({best[error]})" if error in part else "")
+        rows.append([title, str(part["pictures"]), *cells])
+    header = ["test", "pictures", "object asked for", "background", "composition"]
+    header += ["other object kept", "background goes on", "error outside, of 255"]
+    return table(header, rows)
+
+
+def run_facts(log: list[dict], shards: int) -> str:
     last = [entry for entry in log if "right_850" in entry][-1]
     return (
-        f"{shards * latents.SHARD_PICTURES:,} pictures; {last['step']:,} steps of {batch}, "
-        f"{last['step'] * batch:,} samples, {last['minutes']:.0f} minutes."
+        f"{shards * latents.SHARD_PICTURES:,} pictures; {last['step']:,} steps, "
+        f"{last['samples']:,} samples, {last['minutes']:.0f} minutes."
     )
 
 
@@ -85,7 +109,8 @@ def fill(text: str, name: str, content: str) -> str:
     return filled
 
 
-def write(work: Path, out: Path, shards: int, batch: int) -> None:
+def write(work: Path, out: Path, shards: int) -> None:
+    """Fills the card in `out`, if there is one."""
     card = out / "README.md"
     if not card.exists():
         return
@@ -95,7 +120,8 @@ def write(work: Path, out: Path, shards: int, batch: int) -> None:
     text = card.read_text("utf-8")
     text = fill(text, "SIZE", f"{export.size_of(out):,} bytes in all, {len(OBJECTS)} objects.")
     text = fill(text, "FIGURES", figures(report))
-    text = fill(text, "RUN", run_facts(log, shards, batch))
+    text = fill(text, "EDITING", editing(report))
+    text = fill(text, "RUN", run_facts(log, shards))
     text = fill(
         text,
         "CODEC",

@@ -19,9 +19,11 @@ SIZE = 128
 RASTER_SIZE = 128
 SCALE_RANGE = (0.80, 0.88)  # side of a single object's box, in picture sides
 PAIR_SCALE = 0.47
+SMALL_SCALE = (0.48, 0.58)  # of a small object
+SMALL_SHIFT = 0.16  # how far it may stand from the middle
 SHIFT = 2.0 / SIZE  # how far a box strays from its place, in picture sides
 COLOUR_JITTER = 8  # of 255, per channel
-OUTLINE_SHARE = 0.25  # of an icon's rim that may vanish into the background
+OUTLINE_SHARE = 0.2  # of an icon's rim that may vanish into the background
 OUTLINE_DISTANCE = 0.28  # RGB distance (of sqrt 3) under which a rim vanishes
 
 
@@ -125,7 +127,7 @@ def _paste(picture: torch.Tensor, sheet: torch.Tensor, places, outlines) -> torc
     layer = F.grid_sample(sheet, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     rows = [index for index, level in enumerate(outlines) if level is not None]
     if rows:
-        halo = F.avg_pool2d(F.max_pool2d(layer[rows, 3:], 5, stride=1, padding=2), 3, 1, 1)
+        halo = F.avg_pool2d(F.max_pool2d(layer[rows, 3:], 7, stride=1, padding=3), 3, 1, 1)
         level = torch.tensor([outlines[index] for index in rows]).view(-1, 1, 1, 1)
         picture[rows] = picture[rows] * (1 - halo) + level * halo
     return picture * (1 - layer[:, 3:]) + layer[:, :3]
@@ -147,7 +149,8 @@ def render(
         return sprites.outline.get((sprites.row[name, spec.style], spec.background))
 
     pictures = torch.stack([background(rng, spec.background) for spec in specs])
-    singles = [index for index, spec in enumerate(specs) if spec.second is None]
+    singles = [index for index, spec in enumerate(specs) if spec.second is None and not spec.small]
+    smalls = [index for index, spec in enumerate(specs) if spec.small]
     pairs = [index for index, spec in enumerate(specs) if spec.second is not None]
     if singles:
         chosen = [specs[index] for index in singles]
@@ -155,6 +158,19 @@ def render(
         sheet = sprites.full[[sprites.row[spec.first, spec.style] for spec in chosen]]
         levels = [outline(spec, spec.first) for spec in chosen]
         pictures[singles] = _paste(pictures[singles], sheet, places, levels)
+    if smalls:
+        chosen = [specs[index] for index in smalls]
+        places = [
+            placement(
+                0.5 + rng.uniform(-SMALL_SHIFT, SMALL_SHIFT),
+                0.5 + rng.uniform(-SMALL_SHIFT, SMALL_SHIFT),
+                rng.uniform(*SMALL_SCALE),
+            )
+            for _ in chosen
+        ]
+        sheet = sprites.half[[sprites.row[spec.first, spec.style] for spec in chosen]]
+        levels = [outline(spec, spec.first) for spec in chosen]
+        pictures[smalls] = _paste(pictures[smalls], sheet, places, levels)
     for side, centre in ((0, 0.26), (1, 0.74)):
         if not pairs:
             break

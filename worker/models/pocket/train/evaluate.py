@@ -10,6 +10,7 @@ from PIL import Image
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 
 import compose
+import editing
 import recognise
 from captions import Spec, plain_caption
 from vocabulary import BACKGROUNDS, COLOURS, OBJECT_NAMES, SCENES, STYLES, held_out_combinations
@@ -129,9 +130,8 @@ def judge_pairs(judge: recognise.Recogniser, pictures: torch.Tensor, specs: list
 
 
 def save_sheet(sheet: Image.Image, path: Path) -> None:
-    """A sheet at three quarters of its size, in full colour: palettes draw false edges."""
-    size = (sheet.width * 3 // 4, sheet.height * 3 // 4)
-    sheet.resize(size, Image.Resampling.LANCZOS).save(path, optimize=True)
+    """A sheet as WebP: palettes draw false edges, and a PNG is five times as large."""
+    sheet.save(path, quality=88, method=6)
 
 
 def share(hits: list[bool]) -> float:
@@ -170,7 +170,7 @@ def ceiling(pipeline, judge, work: Path, singles: list[Spec], pairs: list[Spec])
 
 
 def evaluate(work: Path, folder: Path, device: torch.device) -> None:
-    """Writes `evaluation.json` and `evaluation.png` beside the model."""
+    """Writes `evaluation.json`, `evaluation.webp` and `editing.webp` beside the model."""
     judge = recognise.load(work)
     pipeline = load_pipeline(folder, device)
     plain, scenes, pairs = choose_specs()
@@ -196,10 +196,12 @@ def evaluate(work: Path, folder: Path, device: torch.device) -> None:
     report["misses"] = misses(judge, pictures, plain)
     rows = sorted(random.Random(SEED).sample(range(len(plain)), 64))
     sheet = compose.contact_sheet(pictures[rows], 8)
-    save_sheet(sheet, folder / "evaluation.png")
+    save_sheet(sheet, folder / "evaluation.webp")
     report["sheet"] = [prompts[row] for row in rows]
+    report["editing"], sheet = editing.measure(pipeline, judge, work, GUIDANCE, BATCH)
+    save_sheet(sheet, folder / "editing.webp")
     use_dpmpp(pipeline)
-    for steps in (20, 12):
+    for steps in (20, 12, 8):
         found = draw(pipeline, prompts, steps)
         report[f"dpmpp_2m_karras_{steps}"] = judge_singles(judge, found, plain)
         sheet = compose.contact_sheet(found[rows], 8)

@@ -53,6 +53,7 @@ def vocabulary() -> dict:
             "{object} on a {colour} background",
             "{object}",
             "{object} {scene}, {style} style",
+            "small {object} on a {colour} background, {style} style",
         ],
         "examples": list(EXAMPLES),
     }

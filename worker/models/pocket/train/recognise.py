@@ -134,7 +134,12 @@ def border_colour(picture: torch.Tensor) -> str:
         ],
         1,
     )
-    found = (edge.median(1).values + 1) * 127.5
+    return nearest_colour(edge.median(1).values)
+
+
+def nearest_colour(colour: torch.Tensor) -> str:
+    """The named colour nearest to an RGB of -1..1."""
+    found = (colour + 1) * 127.5
 
     def distance(name: str) -> float:
         return float((found - torch.tensor(COLOURS[name])).square().sum())

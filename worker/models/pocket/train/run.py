@@ -12,6 +12,7 @@ larger batches.
 
 import argparse
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -31,8 +32,21 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--stage", choices=STAGES, action="append", help="only these stages")
     parser.add_argument("--minutes", type=float, default=70, help="training time of the denoiser")
     parser.add_argument("--codec-minutes", type=float, default=25, help="of the autoencoder")
-    parser.add_argument("--shards", type=int, default=24, help="of 4000 pictures each")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, order and noise")
+    parser.add_argument(
+        "--codec-from",
+        type=Path,
+        help="an earlier --work: keep its latent space and go on from its autoencoder",
+    )
+    parser.add_argument("--shards", type=int, default=16, help="of 4000 pictures each")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 2)
+    parser.add_argument(
+        "--team",
+        type=int,
+        default=1,
+        help="processes that train together, started one by one with --stage train",
+    )
+    parser.add_argument("--rank", type=int, default=0, help="number of this one in its team")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
         "--draft", action="store_true", help="export while training still runs"
@@ -69,25 +83,29 @@ def main() -> None:
     if due("tokenizer", bpe.is_done(args.work)):
         bpe.train(args.work)
     if due("latents", latents.is_done(args.work, args.shards)):
+        if args.codec_from is not None and not (args.work / "codec.pt").exists():
+            shutil.copyfile(args.codec_from / "codec.pt", args.work / "codec.pt")
         latents.prepare(args.work, args.shards, args.threads)
 
     import diffusion
 
-    if due("train", diffusion.is_done(args.work)):
+    if due("train", diffusion.is_done(args.work, args.minutes)):
         recipe = diffusion.Recipe(
             shards=args.shards,
             batch=batch,
             learning_rate=2.5e-3 if gpu else 1.2e-3,
             # Averages must not outlive the cosine: a CPU run has few steps.
-            average=0.9995 if gpu else 0.998,
+            average=0.9995 if gpu else 0.999,
             minutes=args.minutes,
+            seed=args.seed,
         )
-        diffusion.train(args.work, recipe, device)
+        diffusion.train(args.work, recipe, device, diffusion.Team(args.rank, args.team))
 
     import autoencoder
 
     if due("autoencoder", autoencoder.is_done(args.work)):
-        autoencoder.train(args.work, args.codec_minutes, device)
+        start = None if args.codec_from is None else args.codec_from / "autoencoder.pt"
+        autoencoder.train(args.work, args.codec_minutes, device, args.seed, start)
 
     import card
     import evaluate
@@ -97,7 +115,7 @@ def main() -> None:
         export.export(args.work, args.out, args.draft)
     if due("evaluate", evaluate.is_done(args.work)):
         evaluate.evaluate(args.work, args.out, device)
-        card.write(args.work, args.out, args.shards, batch)
+        card.write(args.work, args.out, args.shards)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import vocabulary  # noqa: E402
 class Vocabulary(unittest.TestCase):
     def test_it_is_large_enough_and_names_nothing_twice(self):
         names = vocabulary.OBJECT_NAMES
-        self.assertGreaterEqual(len(names), 64)
+        self.assertGreaterEqual(len(names), 100)
         self.assertEqual(len(names), len(set(names)))
         labels = [item.label for item in vocabulary.OBJECTS]
         self.assertEqual(len(labels), len(set(labels)))
@@ -89,11 +89,27 @@ class Captions(unittest.TestCase):
         scenes = sum(spec.background in vocabulary.SCENES for spec in specs) / len(specs)
         self.assertAlmostEqual(pairs, captions.PAIR_SHARE, delta=0.03)
         self.assertAlmostEqual(scenes, captions.SCENE_SHARE, delta=0.03)
+        smalls = sum(spec.small for spec in specs) / (len(specs) * (1 - pairs))
+        self.assertAlmostEqual(smalls, captions.SMALL_SHARE, delta=0.03)
+
+    def test_a_small_object_is_called_small_and_never_one_of_a_pair(self):
+        rng = random.Random(9)
+        for _ in range(5_000):
+            spec = captions.random_spec(rng)
+            said = set(captions.caption(rng, spec).replace(",", "").split())
+            self.assertEqual(bool(said & set(captions.SMALL_WORDS)), spec.small, spec)
+            self.assertFalse(spec.small and spec.second is not None)
+
+    def test_the_two_objects_of_a_pair_are_shown_in_both_orders(self):
+        rng = random.Random(10)
+        pairs = {spec.names for spec in map(captions.random_spec, [rng] * 60_000) if spec.second}
+        both = sum(names[::-1] in pairs for names in pairs) / len(pairs)
+        self.assertGreater(both, 0.5)
 
     def test_articles_follow_the_sound(self):
-        said = {word: captions.with_article(word) for word in ("owl", "unicorn", "umbrella", "cat")}
+        said = {word: captions.with_article(word) for word in ("owl", "unicorn", "umbrella", "hourglass", "cherries", "cat")}
         self.assertEqual(
-            list(said.values()), ["an owl", "a unicorn", "an umbrella", "a cat"]
+            list(said.values()), ["an owl", "a unicorn", "an umbrella", "an hourglass", "cherries", "a cat"]
         )
 
     def test_the_judging_sentence_names_object_background_and_style(self):
@@ -127,7 +143,8 @@ class Tokenizer(unittest.TestCase):
             self.skipTest("no model has been exported yet")
         encoder = bpe.Encoder(folder)
         ids = json.loads((folder / "tokenizer" / "vocab.json").read_text("utf-8"))
-        for name in vocabulary.OBJECT_NAMES:
+        shipped = json.loads((folder / "vocabulary.json").read_text("utf-8"))
+        for name in (item["name"] for item in shipped["objects"]):
             for word in name.split():
                 self.assertIn(word.split("-")[0] + "</w>", ids)
         rng = random.Random(8)

@@ -17,11 +17,9 @@ mod scaling;
 use std::fmt;
 use std::path::Path;
 
-use safetensors::SafeTensors;
-
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::files::{WeightsBytes, map_file};
-use crate::weights::describe_damage;
+use crate::weights::Header;
 
 pub(crate) use apply::LoraSet;
 pub use describe::LoraDescription;
@@ -81,10 +79,7 @@ impl fmt::Debug for Lora {
 fn open(path: &Path) -> Result<(WeightsBytes, usize, LoraFile)> {
     let name = path.display().to_string();
     refuse_pickle(path)?;
-    let bytes = map_file(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Error::missing(&name, "there is no such file"),
-        _ => Error::new(ErrorKind::Io, format!("{name}: cannot be read: {error}")),
-    })?;
+    let bytes = map_file(path)?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_BYTES_MAX) {
         return Err(Error::weights(
             &name,
@@ -98,14 +93,7 @@ fn open(path: &Path) -> Result<(WeightsBytes, usize, LoraFile)> {
     if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\x80\x02") {
         return Err(is_pickle(&name));
     }
-    let (header_bytes, metadata) = SafeTensors::read_metadata(&bytes)
-        .map_err(|error| Error::weights(&name, describe_damage(&error, bytes.len())))?;
-    let tensors = metadata
-        .tensors()
-        .into_iter()
-        .map(|(name, info)| (name, info.clone()));
-    let texts = metadata.metadata().clone().unwrap_or_default();
-    let file = LoraFile::sort(name, texts, tensors)?;
-    // The header is preceded by its length in eight bytes.
-    Ok((bytes, header_bytes + 8, file))
+    let header = Header::read(&name, &bytes)?;
+    let file = LoraFile::sort(name, header.texts, header.tensors)?;
+    Ok((bytes, header.data_start, file))
 }

@@ -121,7 +121,7 @@ impl Pipeline {
             device: device.clone(),
             prompt_cache: PromptCache::default(),
             description,
-            parameters: loader.into_parameters(),
+            parameters: loader.finish()?,
             loras: LoraSet::default(),
         })
     }

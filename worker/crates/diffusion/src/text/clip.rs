@@ -143,7 +143,7 @@ impl ClipTextEncoder {
             name.ends_with("position_ids")
                 || name == "text_projection.weight"
                 || name == "logit_scale"
-        })?;
+        });
         Ok(encoder)
     }
 

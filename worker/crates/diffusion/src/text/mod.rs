@@ -5,6 +5,7 @@ mod clip;
 mod prompt;
 mod tokenizer;
 mod weighing;
+mod words;
 
 pub(crate) use chunks::{Chunk, chunks};
 pub(crate) use clip::{ClipConfig, ClipTextEncoder, Readout};

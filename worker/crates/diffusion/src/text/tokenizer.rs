@@ -14,6 +14,7 @@ use tokenizers::{AddedToken, PreTokenizerWrapper};
 use crate::config::{Config, parse};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::ModelFiles;
+use crate::text::words::Words;
 
 /// Splits text as CLIP does: contractions, runs of letters, single digits, runs of anything else.
 const CLIP_WORDS: &str =
@@ -21,7 +22,7 @@ const CLIP_WORDS: &str =
 
 /// Text to token ids, and ids to what the text encoder sees.
 pub(crate) struct Tokenizer {
-    tokenizer: tokenizers::Tokenizer,
+    tokenizer: Words,
     start: u32,
     end: u32,
     pad: u32,
@@ -34,7 +35,10 @@ impl Tokenizer {
     pub(crate) fn load(files: &ModelFiles, folder: &str, positions: usize) -> Result<Self> {
         let settings = Config::read(files, &format!("{folder}/tokenizer_config.json"))?;
         let marks = Marks::read(files, folder, &settings)?;
-        let (tokenizer, file) = read_tokenizer(files, folder, &marks)?;
+        let (tokenizer, file) = match settings.fields().get("vocabulary") {
+            Some(name) if name == "clip" => (clip_words(&marks)?, settings.file().to_owned()),
+            _ => read_tokenizer(files, folder, &marks)?,
+        };
         let id = |name: &str, text: &str| {
             tokenizer.token_to_id(text).ok_or_else(|| {
                 Error::config(
@@ -73,19 +77,12 @@ impl Tokenizer {
 
     /// The largest id that a prompt can hold.
     pub(crate) fn largest_id(&self) -> usize {
-        let largest = self.tokenizer.get_vocab(true).into_values().max();
-        usize::try_from(largest.unwrap_or_default()).unwrap_or(usize::MAX)
+        self.tokenizer.largest_id()
     }
 
     /// The ids of a text, however many, without marks.
     pub(crate) fn ids(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.tokenizer.encode_fast(text, false).map_err(|error| {
-            Error::new(
-                ErrorKind::InvalidPrompt,
-                format!("the prompt cannot be tokenized: {error}"),
-            )
-        })?;
-        Ok(encoding.get_ids().to_vec())
+        self.tokenizer.ids(text)
     }
 
     /// A chunk as the encoder sees it: start mark, the chunk's ids, end mark, padding.
@@ -131,11 +128,7 @@ fn length(settings: &Config, positions: usize) -> Result<usize> {
     Ok(length)
 }
 
-fn read_tokenizer(
-    files: &ModelFiles,
-    folder: &str,
-    marks: &Marks,
-) -> Result<(tokenizers::Tokenizer, String)> {
+fn read_tokenizer(files: &ModelFiles, folder: &str, marks: &Marks) -> Result<(Words, String)> {
     let path = format!("{folder}/tokenizer.json");
     let file = files.name(&path);
     if let Some(bytes) = files.read(&path)? {
@@ -146,7 +139,7 @@ fn read_tokenizer(
         tokenizer
             .with_truncation(None)
             .map_err(|error| Error::config(&file, error))?;
-        return Ok((tokenizer, file));
+        return Ok((Words::Read(Box::new(tokenizer)), file));
     }
     let path = format!("{folder}/vocab.json");
     let file = files.name(&path);
@@ -163,13 +156,7 @@ fn read_tokenizer(
         .map_err(fail)?;
     let mut tokenizer = tokenizers::Tokenizer::new(model);
     tokenizer
-        .with_normalizer(Some(Normalizers::new(vec![
-            NFC.into(),
-            Replace::new(ReplacePattern::Regex(r"\s+".to_owned()), " ")
-                .map_err(fail)?
-                .into(),
-            tokenizers::normalizers::utils::Lowercase.into(),
-        ])))
+        .with_normalizer(Some(normalizers().map_err(fail)?))
         .map_err(fail)?;
     // Checked here because a pattern that does not compile would only show when the first prompt comes.
     SysRegex::new(CLIP_WORDS).map_err(fail)?;
@@ -187,7 +174,32 @@ fn read_tokenizer(
     let marks = [&marks.unknown, &marks.start, &marks.end, &marks.pad];
     let marks = marks.map(|text| AddedToken::from(text.as_str(), true));
     tokenizer.add_special_tokens(marks).map_err(fail)?;
-    Ok((tokenizer, file))
+    Ok((Words::Read(Box::new(tokenizer)), file))
+}
+
+/// What CLIP's tokenizer does to a text before it looks for words.
+pub(super) fn normalizers() -> tokenizers::Result<Normalizers> {
+    Ok(Normalizers::new(vec![
+        NFC.into(),
+        Replace::new(ReplacePattern::Regex(r"\s+".to_owned()), " ")?.into(),
+        tokenizers::normalizers::utils::Lowercase.into(),
+    ]))
+}
+
+#[cfg(not(target_family = "wasm"))]
+fn clip_words(marks: &Marks) -> Result<Words> {
+    let normalizers =
+        normalizers().map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?;
+    let words = crate::text::words::clip::ClipWords::new(normalizers, &marks.pad);
+    Ok(Words::Clip(Box::new(words)))
+}
+
+#[cfg(target_family = "wasm")]
+fn clip_words(_marks: &Marks) -> Result<Words> {
+    Err(Error::new(
+        ErrorKind::UnsupportedModel,
+        "this build has no vocabulary of its own; name the model's tokenizer",
+    ))
 }
 
 fn read_vocabulary(files: &ModelFiles, path: &str) -> Result<tokenizers::models::bpe::Vocab> {

@@ -126,7 +126,7 @@ impl Unet {
             arithmetic: weights.arithmetic(),
             device: loader.device.clone(),
         };
-        weights.finish(|_| false)?;
+        weights.finish(|_| false);
         Ok(unet)
     }
 

@@ -155,7 +155,7 @@ impl AutoencoderKl {
             decoder: Decoder::load(&root.at("decoder"), &sizes)?,
             latents,
         };
-        weights.finish(|_| false)?;
+        weights.finish(|_| false);
         Ok(model)
     }
 

@@ -119,7 +119,7 @@ impl AutoencoderTiny {
                 activation,
             )?,
         };
-        weights.finish(|_| false)?;
+        weights.finish(|_| false);
         Ok(model)
     }
 

@@ -1,28 +1,31 @@
-//! Safetensors files: found, checked and handed out tensor by tensor.
+//! A model's weights: found, checked and handed out tensor by tensor.
 //!
-//! A model asks for every tensor it needs by name and shape. What is missing, misshapen or of a wrong type is noted
-//! and stands in as zeros until [`Weights::finish`] reports all of it at once, together with what nobody asked for.
+//! A model asks for every tensor it needs by its name in diffusers and its shape. What is missing, misshapen, of a wrong
+//! type or not finite is noted and stands in as zeros until [`Loader::finish`] reports all of it at once, together with
+//! what nobody asked for.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
-
-use candle_core::{DType, Device, Shape, Tensor};
-use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, Metadata};
-
+mod convert;
+mod file;
+mod find;
 mod parameter;
 mod survey;
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use candle_core::{DType, Device, Shape, Tensor};
+
 use crate::device::LoadOptions;
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::{ModelFiles, WeightsBytes};
+use crate::files::ModelFiles;
 
+pub(crate) use convert::Float;
+use convert::convert;
+pub(crate) use file::{Header, TensorFile, enumerate};
+pub(crate) use find::{ComponentFiles, PICKLE, Place, find};
 pub(crate) use parameter::{Parameter, Parameters};
 pub use survey::WeightsSurvey;
 pub(crate) use survey::survey;
-
-/// How many problems of one file are spelled out; the rest is counted.
-const PROBLEMS_SHOWN_MAX: usize = 8;
 
 /// Loads the components of one model: their files, where the weights go, and in which precision.
 pub(crate) struct Loader<'a> {
@@ -31,6 +34,8 @@ pub(crate) struct Loader<'a> {
     storage: DType,
     arithmetic: DType,
     parameters: RefCell<Parameters>,
+    /// What is wrong, a sentence for each component.
+    problems: RefCell<Vec<String>>,
 }
 
 impl<'a> Loader<'a> {
@@ -43,34 +48,47 @@ impl<'a> Loader<'a> {
             // The CPU has no fast arithmetic in 16 bits.
             arithmetic: if device.is_cpu() { DType::F32 } else { storage },
             parameters: RefCell::default(),
+            problems: RefCell::default(),
         }
     }
 
     /// A component that computes in the precision asked for.
     pub(crate) fn open(&self, folder: &str, stem: &str) -> Result<Weights<'_>> {
-        Weights::open(self, folder, stem, self.arithmetic)
+        self.open_for(folder, stem, self.arithmetic)
     }
 
     /// A component that computes in f32 whatever its weights are stored in, for it would overflow in f16.
     pub(crate) fn open_for_f32(&self, folder: &str, stem: &str) -> Result<Weights<'_>> {
-        Weights::open(self, folder, stem, DType::F32)
+        self.open_for(folder, stem, DType::F32)
     }
 
-    /// Everything that was loaded, by name.
-    pub(crate) fn into_parameters(self) -> Parameters {
-        self.parameters.into_inner()
+    fn open_for(&self, folder: &str, stem: &str, arithmetic: DType) -> Result<Weights<'_>> {
+        Ok(Weights {
+            loader: self,
+            component: folder.to_owned(),
+            files: find(self.files, folder, stem, self.storage)?,
+            arithmetic,
+            notes: RefCell::default(),
+        })
+    }
+
+    /// Everything that was loaded, by name. Errors if anything was wrong with any component.
+    pub(crate) fn finish(self) -> Result<Parameters> {
+        let problems = self.problems.into_inner();
+        if problems.is_empty() {
+            Ok(self.parameters.into_inner())
+        } else {
+            Err(Error::new(ErrorKind::InvalidWeights, problems.join("; ")))
+        }
     }
 }
 
-/// One component's weights file, open.
+/// One component's weights, open.
 pub(crate) struct Weights<'a> {
     loader: &'a Loader<'a>,
     /// The component's folder, with which its parameters' names begin.
     component: String,
-    file: String,
-    bytes: WeightsBytes,
-    metadata: Metadata,
-    data_start: usize,
+    files: ComponentFiles,
     arithmetic: DType,
     notes: RefCell<Notes>,
 }
@@ -80,31 +98,10 @@ struct Notes {
     used: BTreeSet<String>,
     missing: Vec<String>,
     wrong: Vec<String>,
+    not_finite: Vec<String>,
 }
 
-impl<'a> Weights<'a> {
-    /// Opens `<folder>/<stem>.safetensors` or its `.fp16.` variant.
-    fn open(loader: &'a Loader<'a>, folder: &str, stem: &str, arithmetic: DType) -> Result<Self> {
-        let files = loader.files;
-        let path = find(files, folder, stem)?;
-        let file = files.name(&path);
-        let bytes = files.open_weights(&path)?;
-        let (header_bytes, metadata) = SafeTensors::read_metadata(&bytes)
-            .map_err(|error| Error::weights(&file, describe_damage(&error, bytes.len())))?;
-        // The header is preceded by its length in eight bytes.
-        let data_start = header_bytes + 8;
-        Ok(Self {
-            loader,
-            component: folder.to_owned(),
-            file,
-            bytes,
-            metadata,
-            data_start,
-            arithmetic,
-            notes: RefCell::default(),
-        })
-    }
-
+impl Weights<'_> {
     /// What the component's layers compute in.
     pub(crate) fn arithmetic(&self) -> DType {
         self.arithmetic
@@ -119,89 +116,98 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// Whether the file has a tensor of this name.
+    /// Whether there is a tensor of this name.
     pub(crate) fn contains(&self, name: &str) -> bool {
-        self.metadata.info(name).is_some()
+        self.files.tensors.contains_key(name)
     }
 
-    /// Reports everything that was wrong, and every tensor that nobody asked for and `ignorable` does not excuse.
-    pub(crate) fn finish(self, ignorable: impl Fn(&str) -> bool) -> Result<()> {
+    /// Notes everything that was wrong for [`Loader::finish`], and every tensor that nobody asked for and `ignorable`
+    /// does not excuse.
+    pub(crate) fn finish(self, ignorable: impl Fn(&str) -> bool) {
         let notes = self.notes.into_inner();
         let surplus: Vec<String> = self
-            .metadata
-            .tensors()
-            .into_keys()
-            .filter(|name| !notes.used.contains(name) && !ignorable(name))
-            .collect::<BTreeSet<String>>()
-            .into_iter()
+            .files
+            .tensors
+            .iter()
+            .filter(|(name, _)| !notes.used.contains(*name) && !ignorable(name))
+            .map(|(_, place)| place.name_in_file.clone())
             .collect();
-        let groups: BTreeMap<&str, Vec<String>> = [
+        let groups = [
             ("does not fit the config", notes.wrong),
             ("missing", notes.missing),
+            ("not finite", notes.not_finite),
             ("surplus", surplus),
-        ]
-        .into_iter()
-        .filter(|(_, names)| !names.is_empty())
-        .collect();
-        if groups.is_empty() {
-            return Ok(());
-        }
+        ];
         let sentences: Vec<String> = groups
             .into_iter()
+            .filter(|(_, names)| !names.is_empty())
             .map(|(what, names)| format!("{what}: {}", enumerate(&names)))
             .collect();
-        Err(Error::weights(
-            &self.file,
-            format_args!(
-                "tensors do not match the config next to it; {}",
+        if !sentences.is_empty() {
+            self.loader.problems.borrow_mut().push(format!(
+                "{}: tensors do not match the config; {}",
+                self.files.name,
                 sentences.join("; ")
-            ),
-        ))
-    }
-
-    /// The tensor of this name in the file and this shape; zeros and a note where that cannot be.
-    fn tensor(&self, name: &str, shape: &Shape) -> Result<Tensor> {
-        let device = self.loader.device;
-        let Some(info) = self.metadata.info(name) else {
-            self.notes.borrow_mut().missing.push(name.to_owned());
-            return Ok(Tensor::zeros(shape, self.loader.storage, device)?);
-        };
-        self.notes.borrow_mut().used.insert(name.to_owned());
-        let dtype = match info.dtype {
-            Dtype::F32 => Some(DType::F32),
-            Dtype::F16 => Some(DType::F16),
-            Dtype::BF16 => Some(DType::BF16),
-            Dtype::F64 => Some(DType::F64),
-            _ => None,
-        };
-        // Some files keep the projections of a one-head attention as 1x1 convolutions: the same numbers in order.
-        let same_numbers = info
-            .shape
-            .iter()
-            .copied()
-            .filter(|size| *size != 1)
-            .eq(shape.dims().iter().copied().filter(|size| *size != 1))
-            && info.shape.len() >= shape.rank();
-        let (start, end) = info.data_offsets;
-        let bytes = self
-            .bytes
-            .get(self.data_start + start..self.data_start + end);
-        match (dtype, bytes) {
-            (Some(dtype), Some(bytes)) if same_numbers => {
-                let tensor = Tensor::from_raw_buffer(bytes, dtype, shape.dims(), device)?;
-                Ok(tensor.to_dtype(self.loader.storage)?)
-            }
-            _ => {
-                self.notes.borrow_mut().wrong.push(format!(
-                    "{name} is {:?} {:?}, should be a float of {:?}",
-                    info.dtype,
-                    info.shape,
-                    shape.dims()
-                ));
-                Ok(Tensor::zeros(shape, self.loader.storage, device)?)
-            }
+            ));
         }
     }
+
+    /// The tensor of this name and shape; zeros and a note where that cannot be.
+    fn tensor(&self, name: &str, shape: &Shape) -> Result<Tensor> {
+        let zeros = || -> Result<Tensor> {
+            Ok(Tensor::zeros(
+                shape,
+                self.loader.storage,
+                self.loader.device,
+            )?)
+        };
+        let Some(place) = self.files.tensors.get(name) else {
+            self.notes.borrow_mut().missing.push(name.to_owned());
+            return zeros();
+        };
+        self.notes.borrow_mut().used.insert(name.to_owned());
+        let float = Float::of(place.dtype).filter(|_| same_numbers(&place.shape, shape.dims()));
+        let (Some(float), Some(file)) = (float, self.files.files.get(place.file)) else {
+            self.notes.borrow_mut().wrong.push(format!(
+                "{} is {:?} {:?}, should be a float of {:?}",
+                place.name_in_file,
+                place.dtype,
+                place.shape,
+                shape.dims()
+            ));
+            return zeros();
+        };
+        let bytes = file.data(place.start, place.end).ok_or_else(|| {
+            Error::weights(&file.name, format_args!("{} lies outside the file", name))
+        })?;
+        let (storage, device) = (self.loader.storage, self.loader.device);
+        let converted = if place.transposed {
+            let (rows, columns) = shape.dims2()?;
+            let mut converted = convert(bytes, float, storage, &(columns, rows).into(), device)?;
+            converted.tensor = converted.tensor.t()?.contiguous()?;
+            converted
+        } else {
+            convert(bytes, float, storage, shape, device)?
+        };
+        file.release(place.start, place.end);
+        if converted.not_finite > 0 {
+            self.notes.borrow_mut().not_finite.push(format!(
+                "{} ({} of {} numbers as {storage:?})",
+                place.name_in_file,
+                converted.not_finite,
+                shape.elem_count()
+            ));
+        }
+        Ok(converted.tensor)
+    }
+}
+
+/// Some files keep the projections of a one-head attention as 1x1 convolutions: the same numbers in order.
+fn same_numbers(stored: &[usize], wanted: &[usize]) -> bool {
+    let long = |shape: &[usize]| -> Vec<usize> {
+        shape.iter().copied().filter(|size| *size != 1).collect()
+    };
+    stored.len() >= wanted.len() && long(stored) == long(wanted)
 }
 
 /// A place in the tree of tensor names.
@@ -270,69 +276,5 @@ fn join(prefix: &str, name: &str) -> String {
         name.to_owned()
     } else {
         format!("{prefix}.{name}")
-    }
-}
-
-/// The path of the component's weights, or why there is none.
-fn find(files: &ModelFiles, folder: &str, stem: &str) -> Result<String> {
-    let plain = format!("{folder}/{stem}.safetensors");
-    for candidate in [plain.clone(), format!("{folder}/{stem}.fp16.safetensors")] {
-        if files.exists(&candidate) {
-            return Ok(candidate);
-        }
-    }
-    let names = files.list(folder);
-    let is_index = |name: &&String| name.ends_with(".safetensors.index.json");
-    if let Some(index) = names.iter().find(is_index) {
-        return Err(Error::unsupported(
-            &files.name(&format!("{folder}/{index}")),
-            "weights in several files are not supported, only in one .safetensors file",
-        ));
-    }
-    let is_pickle = |name: &&String| {
-        [".bin", ".ckpt", ".pt", ".pth"]
-            .iter()
-            .any(|ending| name.ends_with(ending))
-    };
-    if let Some(pickle) = names.iter().find(is_pickle) {
-        return Err(Error::unsupported(
-            &files.name(&format!("{folder}/{pickle}")),
-            "is a pickle, which can run any code when opened; save the weights as .safetensors",
-        ));
-    }
-    Err(Error::new(
-        ErrorKind::MissingFile,
-        format!("{}: is missing", files.name(&plain)),
-    ))
-}
-
-/// What is wrong with a file of this length, in words.
-pub(crate) fn describe_damage(error: &safetensors::SafeTensorError, length: usize) -> String {
-    use safetensors::SafeTensorError as Damage;
-    match error {
-        Damage::HeaderTooSmall => {
-            format!("is truncated: {length} bytes cannot be a safetensors file")
-        }
-        Damage::InvalidHeaderLength | Damage::MetadataIncompleteBuffer => {
-            format!(
-                "is truncated or has trailing bytes: its header does not describe a file of {length} bytes"
-            )
-        }
-        other => format!("is not a sound safetensors file: {other}"),
-    }
-}
-
-/// The first names, and how many more there are.
-pub(crate) fn enumerate(names: &[String]) -> String {
-    let shown: Vec<&str> = names
-        .iter()
-        .take(PROBLEMS_SHOWN_MAX)
-        .map(String::as_str)
-        .collect();
-    let rest = names.len() - shown.len();
-    if rest == 0 {
-        shown.join(", ")
-    } else {
-        format!("{} and {rest} more", shown.join(", "))
     }
 }

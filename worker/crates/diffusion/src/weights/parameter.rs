@@ -61,7 +61,6 @@ impl Parameter {
     /// Puts another value in place and returns the one before, with which the change can be undone exactly.
     ///
     /// Errors if shape, dtype or device differ from the stored value's.
-    #[allow(dead_code, reason = "LoRA's way in")]
     pub(crate) fn replace(&self, value: Tensor) -> Result<Tensor> {
         let mut stored = self
             .shared

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use safetensors::SafeTensors;
+use candle_core::DType;
 
-use super::{describe_damage, find};
-use crate::error::{Error, Result};
+use super::find;
+use crate::error::Result;
 use crate::files::ModelFiles;
 
 /// What one component's weights are.
@@ -15,7 +15,7 @@ pub struct WeightsSurvey {
     pub component: String,
     /// The files that its weights are read from.
     pub files: Vec<String>,
-    /// Bytes of these files.
+    /// Bytes of its tensors in these files.
     pub bytes: u64,
     /// How many tensors there are.
     pub tensors: usize,
@@ -39,26 +39,23 @@ pub(crate) fn survey(
 }
 
 fn component(files: &ModelFiles, folder: &str, stem: &str) -> Result<WeightsSurvey> {
-    let path = find(files, folder, stem)?;
-    let file = files.name(&path);
-    let bytes = files.open_weights(&path)?;
-    let (_, metadata) = SafeTensors::read_metadata(&bytes)
-        .map_err(|error| Error::weights(&file, describe_damage(&error, bytes.len())))?;
-    let tensors = metadata.tensors();
+    let found = find(files, folder, stem, DType::F32)?;
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    for info in tensors.values() {
-        let numbers = info
+    let mut bytes = 0u64;
+    for place in found.tensors.values() {
+        let numbers = place
             .shape
             .iter()
             .map(|size| u64::try_from(*size).unwrap_or(u64::MAX))
             .fold(1, u64::saturating_mul);
-        *counts.entry(format!("{:?}", info.dtype)).or_default() += numbers;
+        *counts.entry(format!("{:?}", place.dtype)).or_default() += numbers;
+        bytes = bytes.saturating_add(u64::try_from(place.end - place.start).unwrap_or(u64::MAX));
     }
     Ok(WeightsSurvey {
         component: folder.to_owned(),
-        files: vec![file],
-        bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
-        tensors: tensors.len(),
+        files: found.files.into_iter().map(|file| file.name).collect(),
+        bytes,
+        tensors: found.tensors.len(),
         parameters: counts.values().sum(),
         dtypes: counts.into_keys().collect(),
     })

@@ -22,6 +22,7 @@ from pathlib import Path
 import diffusers
 import numpy as np
 import prompts
+import single
 import scipy
 import torch
 import transformers
@@ -578,6 +579,7 @@ def main():
     arguments.add_argument("--prompts", action="store_true", help="make only what tests the reading of prompts")
     arguments.add_argument("--schedulers", action="store_true", help="make only what tests the schedulers")
     arguments.add_argument("--loras", action="store_true", help="make only the LoRAs and what is drawn with them")
+    arguments.add_argument("--single", action="store_true", help="make only the recipes of single files, of the models there")
     options = arguments.parse_args()
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
@@ -593,6 +595,9 @@ def main():
     if options.loras:
         make_loras(options.out.resolve(), sys.modules[__name__])
         return
+    if options.single:
+        single.make(options.out.resolve())
+        return
     scheduler_tables(options.out)
     if options.schedulers:
         golden_later("sd1", (options.out / "sd1").resolve(), options.out.resolve())
@@ -606,6 +611,7 @@ def main():
     golden_later("sd1", (options.out / "sd1").resolve(), options.out.resolve())
     make_loras(options.out.resolve(), sys.modules[__name__])
     prompts.make(options.out.resolve(), load, noise)
+    single.make(options.out.resolve())
     # Here, for it needs what is above.
     from families import golden_families
 
