@@ -11,6 +11,7 @@ use crate::{
     positions::Positions,
     record::{StoredJob, to_bytes},
     shutdown::Shutdown,
+    tokenizers::Tokenizers,
     watchers::Watchers,
 };
 use scumble_jobs::{Cancellation, Error, JobRecord, JobStore, NewJob};
@@ -30,6 +31,8 @@ pub struct AppState {
     pub catalog: Arc<Catalog>,
     /// What jobs may add to a model.
     pub loras: Arc<LoraShelf>,
+    /// What counts prompts.
+    pub tokenizers: Tokenizers,
     /// Whether the engine draws.
     pub engine: watch::Receiver<EngineStatus>,
     /// How long jobs take.

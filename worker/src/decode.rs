@@ -137,6 +137,8 @@ impl Picture {
         let explain = |error| PictureError::explain(format, error);
         let (pixels, is_animated) = match format {
             PictureFormat::Png => {
+                // Here and not only below: the decoder reads on to the pixels before it tells the size.
+                png_size(bytes).map_or(Ok(()), |(width, height)| check_size(width, height))?;
                 let decoder =
                     PngDecoder::with_limits(Cursor::new(bytes), limits()).map_err(explain)?;
                 let is_animated = decoder.is_apng().map_err(explain)?;
@@ -241,15 +243,26 @@ fn read<D: ImageDecoder>(
 ) -> Result<DynamicImage, PictureError> {
     let explain = |error| PictureError::explain(format, error);
     let (width, height) = decoder.dimensions();
-    if width > IMAGE_SIDE_PIXELS_MAX || height > IMAGE_SIDE_PIXELS_MAX {
-        return Err(PictureError::TooManyPixels { width, height });
-    }
+    check_size(width, height)?;
     decoder.set_limits(limits()).map_err(explain)?;
     // A picture whose EXIF cannot be read is as good as one without.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut pixels = DynamicImage::from_decoder(decoder).map_err(explain)?;
     pixels.apply_orientation(orientation);
     Ok(pixels)
+}
+
+fn check_size(width: u32, height: u32) -> Result<(), PictureError> {
+    if width > IMAGE_SIDE_PIXELS_MAX || height > IMAGE_SIDE_PIXELS_MAX {
+        return Err(PictureError::TooManyPixels { width, height });
+    }
+    Ok(())
+}
+
+/// The size in the header chunk, which comes first (ISO/IEC 15948, section 11.2.2).
+fn png_size(bytes: &[u8]) -> Option<(u32, u32)> {
+    let number = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    Some((number(16)?, number(20)?))
 }
 
 fn limits() -> Limits {

@@ -4,7 +4,7 @@
 use crate::decode::{Picture, PictureError};
 use scumble_diffusion::{
     DrawParams, Edges, Error as DiffusionError, GrayImage, Inpaint, InpaintFill as Fill, RgbImage,
-    SchedulerKind, Start, extend, steps_run,
+    SchedulerKind, Start, extend,
 };
 use scumble_protocol::{InpaintFill, NormalizedRequest, Outpaint, Task};
 
@@ -56,15 +56,6 @@ pub fn params(request: &NormalizedRequest, sources: Sources) -> Result<DrawParam
         scheduler: request.scheduler.as_str().parse::<SchedulerKind>()?,
         start: start(request, sources)?,
     })
-}
-
-/// Denoising steps that are taken for each image.
-#[must_use]
-pub fn steps_taken(request: &NormalizedRequest) -> usize {
-    let steps = to_usize(request.steps.get());
-    request
-        .strength
-        .map_or(steps, |strength| steps_run(steps, strength.get()))
 }
 
 fn start(request: &NormalizedRequest, sources: Sources) -> Result<Start, EditError> {

@@ -229,12 +229,16 @@ impl Dispatcher {
         let cancelled = self.options.store.cancel_requested(lease);
         let abandoned = CancellationToken::new();
         let mut recorder = Recorder::new(&*self.options.store, lease, request);
-        recorder.started(&self.device);
-        recorder.flush().await?;
         let params = match self.params(request).await? {
             Ok(params) => params,
             Err(object) => return self.fail(lease, Vec::new(), object).await,
         };
+        let steps = match self.options.catalog.get(&request.model) {
+            Some(model) => model.description.steps_run(&params),
+            None => params.steps,
+        };
+        recorder.started(&self.device, steps);
+        recorder.flush().await?;
         let drawing = Drawing {
             model: request.model.clone(),
             loras: request.loras.clone(),
@@ -441,11 +445,11 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    fn started(&mut self, device: &str) {
+    fn started(&mut self, device: &str, steps: usize) {
         self.push(&EventData::Started {
             model: self.request.model.clone(),
             device: device.to_owned(),
-            total: to_u32(edit::steps_taken(self.request)),
+            total: to_u32(steps),
             seed: self.request.seed,
         });
     }

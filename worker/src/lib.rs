@@ -30,5 +30,6 @@ pub mod routes;
 pub mod server;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tokenizers;
 pub mod ui;
 pub mod watchers;

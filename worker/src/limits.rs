@@ -48,6 +48,8 @@ pub const PRUNE_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// The part of the free memory, in percent, that the weights of models may take, unless `--models-memory-max` says
 /// otherwise: the rest is for drawing.
 pub const MODELS_MEMORY_PERCENT: u64 = 75;
+/// Tokenizers in memory at once, besides those of the loaded models; one of Stable Diffusion's takes some megabytes.
+pub const TOKENIZERS_LOADED_MAX: usize = 4;
 /// Reports of the engine's thread that wait to be logged; a preview that finds no room is dropped.
 pub const ENGINE_REPORTS_MAX: usize = 64;
 /// Reports logged in one transaction.

@@ -18,6 +18,9 @@ pub(crate) const REQUEST_KEYWORD: &str = "scumble";
 /// How EXIF marks a comment in UTF-16.
 const UNICODE_COMMENT: &[u8; 8] = b"UNICODE\0";
 
+/// U+FEFF with its high byte first.
+const BYTE_ORDER_MARK: [u8; 2] = [0xfe, 0xff];
+
 /// What one picture's file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PictureMetadata {
@@ -50,8 +53,17 @@ impl PictureMetadata {
     #[must_use]
     pub fn to_exif(&self) -> Option<Vec<u8>> {
         const SEGMENT_BYTES_MAX: usize = 65_000;
+        let text: Vec<u8> = self
+            .parameters
+            .encode_utf16()
+            .flat_map(u16::to_be_bytes)
+            .collect();
         let mut comment = UNICODE_COMMENT.to_vec();
-        comment.extend(self.parameters.encode_utf16().flat_map(u16::to_be_bytes));
+        if read::from_utf16(&text) != self.parameters {
+            // Readers have to guess the order of the bytes; where they would guess wrong, a mark says it.
+            comment.extend(BYTE_ORDER_MARK);
+        }
+        comment.extend(text);
         let field = Field {
             tag: Tag::UserComment,
             ifd_num: In::PRIMARY,

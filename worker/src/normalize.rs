@@ -12,8 +12,8 @@ use crate::{
 use edit::Edit;
 use scumble_diffusion::SchedulerKind;
 use scumble_protocol::{
-    BatchSize, Dimension, ErrorCode, ErrorObject, GuidanceScale, JobRequest, LoraChoice,
-    ModelVocabulary, NormalizedRequest, Prompt, SchedulerName, Seed, Steps,
+    BatchSize, ClipSkip, Dimension, ErrorCode, ErrorObject, GuidanceScale, JobRequest, LoraChoice,
+    ModelId, ModelVocabulary, NormalizedRequest, Prompt, SchedulerName, Seed, Steps,
     limits::{BATCH_IMAGES_MAX, JSON_SAFE_INTEGER_MAX, LORA_SCALE_MAX, LORA_SCALE_MIN, LORAS_MAX},
 };
 
@@ -33,19 +33,7 @@ pub fn normalize(
     catalog: &Catalog,
     shelf: &LoraShelf,
 ) -> Result<StoredJob, ErrorObject> {
-    let model = match &request.model {
-        None => catalog.default_model(),
-        Some(id) => catalog.get(id).ok_or_else(|| {
-            let unusable = catalog.unusable().iter().any(|model| model.id == *id);
-            let why = if unusable {
-                ", which cannot be used; the server's log says why"
-            } else {
-                ""
-            };
-            let message = format!("model must be one of {}, got {id}{why}", catalog.ids());
-            ErrorObject::new(ErrorCode::ModelNotFound, message).with_param("model")
-        })?,
-    };
+    let model = model(request.model.as_ref(), catalog)?;
     let description = &model.description;
     let prompt_words = model
         .vocabulary
@@ -59,7 +47,11 @@ pub fn normalize(
             .ok_or_else(|| default_out_of_bounds("steps", model))?,
     };
     let (prompt, loras) = chosen_loras(&request, model, shelf)?;
-    let edit = Edit::of(&request, inputs, steps, model)?;
+    let scheduler = match &request.scheduler {
+        Some(name) => scheduler(name)?,
+        None => model.description.scheduler,
+    };
+    let edit = Edit::of(&request, inputs, (steps, scheduler), model)?;
     let mut warnings: Vec<String> = prompt_words.into_iter().collect();
     warnings.extend(edit.warnings);
     let request = NormalizedRequest {
@@ -77,10 +69,7 @@ pub fn normalize(
             Some(n) => n,
             None => BatchSize::new(1).expect("one image is a batch: this is a bug"),
         },
-        scheduler: match &request.scheduler {
-            Some(name) => scheduler(name)?,
-            None => model.scheduler.clone(),
-        },
+        scheduler: scheduler_name(scheduler),
         model: model.id.clone(),
         prompt,
         negative_prompt: request.negative_prompt.unwrap_or_default(),
@@ -93,7 +82,7 @@ pub fn normalize(
         only_masked_padding: edit.only_masked_padding,
         inpaint_fill: edit.inpaint_fill,
         outpaint: request.outpaint,
-        clip_skip: request.clip_skip.unwrap_or_default(),
+        clip_skip: clip_skip(request.clip_skip, model)?,
         guidance_rescale: request.guidance_rescale.unwrap_or_default(),
         loras,
         preview: request.preview,
@@ -171,6 +160,43 @@ fn check_lora(
     }
 }
 
+/// The model of this id, the default one if none is named.
+///
+/// # Errors
+/// If there is none of this id.
+pub fn model<'a>(
+    id: Option<&ModelId>,
+    catalog: &'a Catalog,
+) -> Result<&'a CatalogModel, ErrorObject> {
+    let Some(id) = id else {
+        return Ok(catalog.default_model());
+    };
+    catalog.get(id).ok_or_else(|| {
+        let unusable = catalog.unusable().iter().any(|model| model.id == *id);
+        let why = if unusable {
+            ", which cannot be used; the server's log says why"
+        } else {
+            ""
+        };
+        let message = format!("model must be one of {}, got {id}{why}", catalog.ids());
+        ErrorObject::new(ErrorCode::ModelNotFound, message).with_param("model")
+    })
+}
+
+/// Errors if the model's text encoder has fewer layers to leave out.
+fn clip_skip(wanted: Option<ClipSkip>, model: &CatalogModel) -> Result<ClipSkip, ErrorObject> {
+    let layers = wanted.unwrap_or_default();
+    let max = model.description.clip_skip_max;
+    if usize::try_from(layers.get()).is_ok_and(|layers| layers <= max) {
+        return Ok(layers);
+    }
+    let message = format!(
+        "clip_skip must be 0..={max} for model {}, got {layers}",
+        model.id
+    );
+    Err(ErrorObject::new(ErrorCode::InvalidValue, message).with_param("clip_skip"))
+}
+
 fn dimension(
     field: &str,
     wanted: Option<Dimension>,
@@ -203,19 +229,16 @@ fn default_out_of_bounds(field: &str, model: &CatalogModel) -> ErrorObject {
     ErrorObject::new(ErrorCode::MissingField, message).with_param(field)
 }
 
-fn scheduler(name: &SchedulerName) -> Result<SchedulerName, ErrorObject> {
-    name.as_str()
-        .parse::<SchedulerKind>()
-        .map(scheduler_name)
-        .map_err(|_| {
-            let names: Vec<String> = scheduler_list()
-                .data
-                .into_iter()
-                .map(|scheduler| scheduler.name.to_string())
-                .collect();
-            let message = format!("scheduler must be one of {}, got {name}", names.join(", "));
-            ErrorObject::new(ErrorCode::SchedulerNotFound, message).with_param("scheduler")
-        })
+fn scheduler(name: &SchedulerName) -> Result<SchedulerKind, ErrorObject> {
+    name.as_str().parse::<SchedulerKind>().map_err(|_| {
+        let names: Vec<String> = scheduler_list()
+            .data
+            .into_iter()
+            .map(|scheduler| scheduler.name.to_string())
+            .collect();
+        let message = format!("scheduler must be one of {}, got {name}", names.join(", "));
+        ErrorObject::new(ErrorCode::SchedulerNotFound, message).with_param("scheduler")
+    })
 }
 
 /// A seed that JavaScript holds exactly, as do the seeds of a whole batch from it.

@@ -28,6 +28,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/models/{model_id}", get(routes::models::get))
         .route("/v1/loras", get(routes::loras::list))
         .route("/v1/schedulers", get(routes::models::schedulers))
+        .route("/v1/tokenize", post(routes::tokenize::count))
         .route("/health", get(routes::health::health))
         .route("/ready", get(routes::health::ready))
         .fallback(routes::ui::file);

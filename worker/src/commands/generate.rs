@@ -83,7 +83,7 @@ fn draw(
         mask: file(&inputs.mask),
     };
     let params = edit::params(request, sources).map_err(|error| error.to_string())?;
-    let bar = progress_bar(edit::steps_taken(request) * params.n);
+    let bar = progress_bar(model.description.steps_run(&params) * params.n);
     let mut images = Vec::new();
     let drawn = pipeline.draw(&params, &mut |report| {
         match report {

@@ -15,6 +15,7 @@ use crate::{
     server::{ConnectionLimits, Listener},
     shutdown::Shutdown,
     telemetry,
+    tokenizers::Tokenizers,
     watchers::Watchers,
 };
 use scumble_jobs::{
@@ -116,6 +117,7 @@ impl Running {
             store: Arc::clone(&store) as Arc<dyn JobStore>,
             catalog,
             loras,
+            tokenizers: Tokenizers::default(),
             engine: engine.status(),
             estimator,
             positions,

@@ -241,7 +241,7 @@ fn exif_text(value: &Value) -> Option<String> {
 
 /// EXIF does not say which byte of a pair comes first, and programs differ. A1111 puts the high one first; where more
 /// of the second bytes are zero, it is the other way round, unless a mark says so itself.
-fn from_utf16(bytes: &[u8]) -> String {
+pub(super) fn from_utf16(bytes: &[u8]) -> String {
     let pairs = || bytes.chunks_exact(2);
     let zeros = |place: usize| pairs().filter(|pair| pair.get(place) == Some(&0)).count();
     let low_first = match bytes {
@@ -260,7 +260,6 @@ fn from_utf16(bytes: &[u8]) -> String {
         })
         .collect();
     let text = String::from_utf16_lossy(&units);
-    text.trim_start_matches('\u{feff}')
-        .trim_end_matches('\0')
-        .to_owned()
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    text.trim_end_matches('\0').to_owned()
 }

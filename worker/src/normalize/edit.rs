@@ -4,7 +4,7 @@ use crate::{
     catalog::CatalogModel,
     inputs::{ImageFacts, Inputs},
 };
-use scumble_diffusion::steps_run;
+use scumble_diffusion::{SchedulerKind, Task as DrawingTask};
 use scumble_protocol::{
     Dimension, DimensionRange, ErrorCode, ErrorObject, InpaintFill, JobRequest, MaskBlur,
     OnlyMaskedPadding, Outpaint, Steps, Strength, Task,
@@ -37,11 +37,12 @@ impl Edit {
     pub(super) fn of(
         request: &JobRequest,
         inputs: &Inputs,
-        steps: Steps,
+        walk: (Steps, SchedulerKind),
         model: &CatalogModel,
     ) -> Result<Self, ErrorObject> {
         let image = inputs.init_image.as_ref().map(|input| &input.facts);
         let task = task(request, image, inputs.mask.is_some())?;
+        check_model(task, model)?;
         let Some(image) = image else {
             return Ok(Self {
                 task,
@@ -52,7 +53,7 @@ impl Edit {
         };
         let mut edit = Self {
             task,
-            strength: Some(strength(request.strength, steps)?),
+            strength: Some(strength(request.strength, task, walk, model)?),
             ..Self::default()
         };
         edit.choose_size(request, image, model.dimensions());
@@ -193,6 +194,34 @@ fn task(
     }
 }
 
+/// Some models only repaint, some need an image.
+fn check_model(task: Task, model: &CatalogModel) -> Result<(), ErrorObject> {
+    let tasks = &model.description.tasks;
+    if tasks.contains(&drawing_task(task)) {
+        return Ok(());
+    }
+    let names: Vec<&str> = [Task::TextToImage, Task::ImageToImage, Task::Inpaint]
+        .into_iter()
+        .filter(|task| tasks.contains(&drawing_task(*task)))
+        .map(Task::as_str)
+        .collect();
+    let message = format!(
+        "task must be {} for model {}, got {}",
+        names.join(" or "),
+        model.id,
+        task.as_str()
+    );
+    Err(invalid("task", message))
+}
+
+const fn drawing_task(task: Task) -> DrawingTask {
+    match task {
+        Task::ImageToImage => DrawingTask::ImageToImage,
+        Task::Inpaint => DrawingTask::Inpaint,
+        _ => DrawingTask::TextToImage,
+    }
+}
+
 fn contradiction(task: Task, field: &str) -> ErrorObject {
     let message = format!("task {} takes no {field}", task.as_str());
     invalid("task", message)
@@ -203,11 +232,20 @@ fn invalid(field: &str, message: impl Into<String>) -> ErrorObject {
 }
 
 /// A strength that leaves at least one step to take.
-fn strength(wanted: Option<Strength>, steps: Steps) -> Result<Strength, ErrorObject> {
+fn strength(
+    wanted: Option<Strength>,
+    task: Task,
+    (steps, scheduler): (Steps, SchedulerKind),
+    model: &CatalogModel,
+) -> Result<Strength, ErrorObject> {
     let default = || Strength::new(STRENGTH).expect("the constant is a strength: this is a bug");
     let strength = wanted.unwrap_or_else(default);
     let count = usize::try_from(steps.get()).unwrap_or(usize::MAX);
-    if steps_run(count, strength.get()) > 0 {
+    let run =
+        model
+            .description
+            .steps_run_of(drawing_task(task), scheduler, count, Some(strength.get()));
+    if run > 0 {
         return Ok(strength);
     }
     // One step of few is more than the default strength of them.

@@ -8,6 +8,7 @@ pub mod jobs;
 pub mod loras;
 pub mod models;
 pub mod png_info;
+pub mod tokenize;
 pub mod ui;
 pub mod uploads;
 

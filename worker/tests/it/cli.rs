@@ -1,6 +1,9 @@
 //! The binary from the shell.
 
-use crate::support::{Server, copied_model};
+use crate::{
+    edits::{inpaint, mask, picture, png},
+    support::{Server, copied_model},
+};
 use serde_json::json;
 use std::{
     net::TcpListener,
@@ -114,6 +117,137 @@ async fn the_shell_and_the_api_draw_the_same_pixels() {
         .expect("bytes");
     assert_eq!(bytes, std::fs::read(path).expect("file"));
     server.stop().await;
+}
+
+#[tokio::test]
+async fn the_shell_and_the_api_edit_to_the_same_bytes_and_the_file_says_how() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("init.png"), png(picture(64, 64))).expect("file");
+    std::fs::write(path("mask.png"), png(mask(64, 64))).expect("file");
+    let edit = |name: &str, more: &[&str]| {
+        let (init_image, result) = (path("init.png"), path(name));
+        let mut arguments = vec![
+            "generate",
+            "a red apple on a blue background",
+            "--steps=4",
+            "--seed=7",
+            "--strength=0.5",
+        ];
+        arguments.extend(["-o", text(&result), "--init-image", text(&init_image)]);
+        arguments.extend(more);
+        let output = scumble(&arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        std::fs::read(&result).expect("file")
+    };
+    let mask_path = path("mask.png");
+    let masked = ["--mask", text(&mask_path), "--mask-blur=2"];
+    let plain = edit("plain.png", &masked);
+    let only_masked = edit(
+        "only_masked.png",
+        &[
+            &masked[..],
+            &[
+                "--only-masked=8",
+                "--inpaint-fill=noise",
+                "--guidance-rescale=0.5",
+            ],
+        ]
+        .concat(),
+    );
+    let outpaint = edit("outpaint.png", &["--outpaint=16,0,0,16"]);
+    let silent = edit("silent.png", &[&masked[..], &["--no-metadata"]].concat());
+
+    let server = Server::start().await;
+    let rows: [(&[u8], serde_json::Value); 4] = [
+        (&plain, json!({})),
+        (
+            &only_masked,
+            json!({
+                "only_masked": true, "only_masked_padding": 8, "inpaint_fill": "noise",
+                "guidance_rescale": 0.5,
+            }),
+        ),
+        (
+            &outpaint,
+            json!({"mask": null, "mask_blur": null, "outpaint": {"left": 16, "bottom": 16}}),
+        ),
+        (&silent, json!({"metadata": false})),
+    ];
+    for (bytes, more) in rows {
+        let mut request = inpaint();
+        for (field, value) in more.as_object().expect("object") {
+            request[field] = value.clone();
+        }
+        let job = server.draw(&request).await;
+        let served = server.get(&job.images[0].url).await;
+        assert_eq!(served.bytes().await.expect("bytes"), bytes, "{more}");
+    }
+    server.stop().await;
+
+    let result = path("only_masked.png");
+    let output = scumble(&["inspect", text(&result)]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    for part in [
+        "64x64 pixels, drawn by Scumble",
+        "Denoising strength: 0.5, ",
+        "Masked content: latent noise, ",
+        "Inpaint area: Only masked, Masked area padding: 8",
+        "\"only_masked_padding\": 8",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let output = scumble(&["inspect", "--json", text(&result)]);
+    let info: serde_json::Value = serde_json::from_slice(&output.stdout).expect("json");
+    assert_eq!(info["scumble"]["task"], "inpaint");
+    let result = path("silent.png");
+    let output = scumble(&["inspect", text(&result)]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("nothing is said"), "{said}");
+}
+
+#[test]
+fn images_that_cannot_be_used_are_named_in_the_shell() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("text.png"), "no picture").expect("file");
+    std::fs::write(path("init.png"), png(picture(8, 8))).expect("file");
+    let (bad, good, missing) = (path("text.png"), path("init.png"), path("missing.png"));
+    for (arguments, parts) in [
+        (
+            &["--init-image", text(&bad)][..],
+            ["--init-image", "text.png must be a PNG, JPEG or WebP"],
+        ),
+        (
+            &["--init-image", text(&missing)],
+            ["--init-image", "missing.png cannot be read"],
+        ),
+        (
+            &["--init-image", text(&good), "--mask", text(&bad)],
+            ["--mask", "text.png must be"],
+        ),
+        (&["--mask", text(&good)], ["mask", "needs an init_image"]),
+        (&["--strength=0.5"], ["strength", "needs an init_image"]),
+        (
+            &["--strength=0"],
+            ["--strength", "above 0 and at most 1, got 0"],
+        ),
+        (&["--clip-skip=99"], ["--clip-skip", "0..=32, got 99"]),
+        (&["--outpaint=1,2,3"], ["--outpaint", "four numbers"]),
+        (&["--outpaint=1,2,3,-4"], ["--outpaint", "bottom"]),
+        (
+            &["--inpaint-fill=red"],
+            ["--inpaint-fill", "original, noise, blur or fill, got red"],
+        ),
+    ] {
+        let sentence = refusal(&[&["generate", "x"], arguments].concat());
+        for part in parts {
+            assert!(sentence.contains(part), "{part}: {sentence}");
+        }
+    }
+    assert!(refusal(&["inspect", text(&bad)]).contains("must be a PNG, JPEG or WebP"));
+    assert!(refusal(&["inspect", text(&missing)]).contains("cannot be read"));
 }
 
 #[test]

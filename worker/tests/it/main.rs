@@ -8,13 +8,18 @@
 
 mod cli;
 mod doors;
+mod edits;
 mod faults;
 mod hub;
 mod images;
 mod input;
 mod loras;
+mod metadata;
 mod models;
+mod mutants;
 mod pull;
 mod stop;
 mod stream;
 mod support;
+mod tokenize;
+mod uploads;

@@ -253,6 +253,11 @@ pub(crate) fn jobs_in(data_dir: &Path) -> u32 {
         .expect("count")
 }
 
+/// Files of a folder.
+pub(crate) fn files_in(folder: &Path) -> usize {
+    std::fs::read_dir(folder).expect("folder").count()
+}
+
 pub(crate) struct EventStream {
     response: reqwest::Response,
     decoder: Decoder,

@@ -1058,6 +1058,44 @@ decode_ms: number,
 total_ms: number, };
 
 /**
+ * How many tokens a prompt takes: what `POST /v1/tokenize` answers.
+ */
+export type TokenCount = {
+/**
+ * Which model reads it.
+ */
+model: ModelId,
+/**
+ * Tokens of the whole prompt; brackets, weights and `BREAK` are none.
+ */
+tokens: number,
+/**
+ * The same for each chunk that the text encoder reads, at least one. They add up to `tokens`.
+ */
+chunks: Array<number>,
+/**
+ * How many of them fit in one chunk.
+ */
+chunk_tokens: number,
+/**
+ * Always false: a longer prompt is read in more chunks.
+ */
+truncated: boolean, };
+
+/**
+ * The body of `POST /v1/tokenize`.
+ */
+export type TokenizeRequest = {
+/**
+ * What is counted: a prompt or a negative prompt, at most 4000 characters. May be empty: it is being typed.
+ */
+prompt: string,
+/**
+ * Which model reads it; the worker's first when left out.
+ */
+model?: ModelId | null, };
+
+/**
  * An image that the worker keeps for a while: the body of `GET /v1/uploads/{id}` and of the 201 that made it.
  */
 export type Upload = {

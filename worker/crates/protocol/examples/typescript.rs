@@ -3,7 +3,7 @@
 
 use scumble_protocol::{
     ErrorBody, Job, JobEvent, JobRequest, LoraList, ModelList, PngInfo, PngInfoRequest,
-    SchedulerList, Upload,
+    SchedulerList, TokenCount, TokenizeRequest, Upload,
 };
 use std::{env, process::ExitCode};
 use ts_rs::{Config, ExportError, TS};
@@ -31,6 +31,8 @@ fn export(config: &Config) -> Result<(), ExportError> {
     ModelList::export_all(config)?;
     LoraList::export_all(config)?;
     SchedulerList::export_all(config)?;
+    TokenizeRequest::export_all(config)?;
+    TokenCount::export_all(config)?;
     Upload::export_all(config)?;
     PngInfoRequest::export_all(config)?;
     PngInfo::export_all(config)

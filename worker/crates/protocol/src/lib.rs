@@ -13,6 +13,7 @@ mod model;
 mod png_info;
 mod request;
 pub mod sse;
+mod tokenize;
 mod upload;
 mod values;
 
@@ -29,6 +30,7 @@ pub use request::{
     ImageInput, InpaintFill, InvalidRequest, JobRequest, LoraChoice, NormalizedRequest, Outpaint,
     OutputFormat, Preview, PreviewFormat, ResponseFormat, Task,
 };
+pub use tokenize::{TokenCount, TokenizeRequest};
 pub use upload::Upload;
 pub use values::{
     BatchSize, ClipSkip, Dimension, GuidanceRescale, GuidanceScale, ImageSource, ImageSourceKind,

@@ -6,7 +6,10 @@ use crate::{
     OutpaintPixels, PreviewInterval, Prompt, SchedulerName, Seed, Steps, Strength,
     limits::LORAS_MAX,
 };
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, DeserializeOwned},
+};
 
 /// What kind of drawing a job is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -390,14 +393,19 @@ impl JobRequest {
     /// # Errors
     /// Names the first field at fault in `param`, with its bound and the value.
     pub fn from_json(body: &[u8]) -> Result<Self, InvalidRequest> {
-        let mut deserializer = serde_json::Deserializer::from_slice(body);
-        let request = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-            let path = error.path().to_string();
-            invalid(&path, error.into_inner())
-        })?;
-        deserializer.end().map_err(|error| invalid(".", error))?;
-        Ok(request)
+        parse(body)
     }
+}
+
+/// Parses a body. Errors name the first field at fault.
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, InvalidRequest> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let request = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        invalid(&path, error.into_inner())
+    })?;
+    deserializer.end().map_err(|error| invalid(".", error))?;
+    Ok(request)
 }
 
 fn invalid(path: &str, error: serde_json::Error) -> InvalidRequest {

@@ -95,12 +95,30 @@ impl ModelDescription {
     /// How many steps a drawing takes: all from noise, from an image its strength's share of them ([`steps_run`]).
     #[must_use]
     pub fn steps_run(&self, params: &DrawParams) -> usize {
+        let strength = params.start.strength();
+        self.steps_run_of(
+            params.start.task(),
+            params.scheduler,
+            params.steps,
+            strength,
+        )
+    }
+
+    /// The same before there is an image to draw from.
+    #[must_use]
+    pub fn steps_run_of(
+        &self,
+        task: Task,
+        scheduler: SchedulerKind,
+        steps: usize,
+        strength: Option<f64>,
+    ) -> usize {
         let spreads_all = self.is_consistency_model
-            && params.scheduler == SchedulerKind::Lcm
-            && params.start.task() == Task::ImageToImage;
-        match params.start.strength() {
-            Some(strength) if !spreads_all => steps_run(params.steps, strength),
-            _ => params.steps,
+            && scheduler == SchedulerKind::Lcm
+            && task == Task::ImageToImage;
+        match strength {
+            Some(strength) if !spreads_all => steps_run(steps, strength),
+            _ => steps,
         }
     }
 }
