@@ -8,8 +8,9 @@ const SIGMA_MAX: f64 = 256.0;
 
 impl GrayImage {
     /// A Gaussian blur of `sigma` pixels, as A1111 understands `mask_blur`: `sigma` is the standard deviation, the
-    /// kernel ends at `floor(2.5 sigma + 0.5)` pixels to each side (`blur_reach`), the image is mirrored at its border
-    /// without repeating the outermost pixel, and bytes are rounded after each direction. 0 changes nothing.
+    /// kernel ends at `floor(2.5 sigma + 0.5)` pixels to each side, the image is mirrored at its border
+    /// without repeating the outermost pixel, and bytes are rounded after each direction. 0 changes nothing. A1111's own
+    /// bytes are up to 8 of 255 away: OpenCV cuts its kernel to 8 fractional bits.
     ///
     /// What is further than the kernel's end from everything that is not zero, in columns or in rows, stays exactly
     /// zero.

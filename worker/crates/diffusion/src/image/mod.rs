@@ -2,7 +2,7 @@
 //!
 //! Pure functions over bytes, with no model and no clock. Where the reference or AUTOMATIC1111 does the same, the
 //! result is theirs: resizing is Pillow's Lanczos bit for bit, the box of an only-masked inpaint is theirs to the
-//! pixel. The one promise that they do not make: what a mask leaves at zero keeps its bytes ([`paste`]).
+//! pixel. The one promise that they do not make: what a mask leaves at zero keeps its bytes ([`paste()`]).
 //!
 //! # The rule for sizes
 //!

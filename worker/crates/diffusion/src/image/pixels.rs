@@ -50,7 +50,7 @@ impl<const CHANNELS: usize> Image<CHANNELS> {
     }
 
     /// Bytes of such an image.
-    fn bytes(width: usize, height: usize) -> Result<usize> {
+    pub(super) fn bytes(width: usize, height: usize) -> Result<usize> {
         for (name, side) in [("width", width), ("height", height)] {
             if !(1..=SIDE_MAX).contains(&side) {
                 return Err(Error::parameter(format!(

@@ -5,7 +5,6 @@
 //! these bytes go into a model that is checked digit by digit.
 
 use crate::error::Result;
-use crate::image::crop::Region;
 use crate::image::pixels::Image;
 
 /// Lobes of the filter to each side.
@@ -31,19 +30,7 @@ impl<const CHANNELS: usize> Image<CHANNELS> {
     ///
     /// Errors if a side is not within 1..=[`super::SIDE_MAX`].
     pub fn resize(&self, width: usize, height: usize) -> Result<Self> {
-        let mut resized = self.clone();
-        // Pillow's order; the bytes between the passes are rounded, so it matters.
-        if width != self.width() {
-            resized =
-                resized.resize_rows(&taps(self.width(), Span::all(self.width()), width), width)?;
-        }
-        if height != self.height() {
-            resized = resized.resize_columns(
-                &taps(self.height(), Span::all(self.height()), height),
-                height,
-            )?;
-        }
-        Ok(resized)
+        self.resize_part(Target::all(width), Target::all(height))
     }
 
     /// To `width` by `height` pixels in the way of `fit`. Errors as [`Image::resize`] does.
@@ -55,54 +42,92 @@ impl<const CHANNELS: usize> Image<CHANNELS> {
         }
     }
 
-    /// The sides that keep the shape, as large as `width` by `height` in the one or in the other, and which it is.
+    /// The sides that keep the shape and have `width` or `height`: the larger ones to cover it, the smaller ones to be
+    /// inside.
     fn same_shape(&self, width: usize, height: usize, cover: bool) -> (usize, usize) {
         // Products instead of ratios: exact.
         let wider = width * self.height() > self.width() * height;
-        let by_width = (width, (self.height() * width / self.width()).max(1));
-        let by_height = ((self.width() * height / self.height()).max(1), height);
-        if wider == cover { by_width } else { by_height }
+        if wider == cover {
+            (width, (self.height() * width / self.width()).max(1))
+        } else {
+            ((self.width() * height / self.height()).max(1), height)
+        }
     }
 
     fn cover(&self, width: usize, height: usize) -> Result<Self> {
+        check_sides(width, height)?;
         let (scaled_width, scaled_height) = self.same_shape(width, height, true);
-        let scaled = self.resize(scaled_width, scaled_height)?;
-        scaled.crop(Region {
-            x: scaled_width / 2 - width / 2,
-            y: scaled_height / 2 - height / 2,
-            width,
-            height,
-        })
+        // Only what is kept is ever made: a line of pixels covers a square with a very long one.
+        let middle = |scaled: usize, length: usize| Target {
+            scaled,
+            start: scaled / 2 - length / 2,
+            length,
+        };
+        self.resize_part(middle(scaled_width, width), middle(scaled_height, height))
     }
 
     fn fill_out(&self, width: usize, height: usize) -> Result<Self> {
+        check_sides(width, height)?;
         let (scaled_width, scaled_height) = self.same_shape(width, height, false);
         let scaled = self.resize(scaled_width, scaled_height)?;
         if scaled_width < width {
             // The same downwards.
-            return Ok(scaled
-                .transposed()
-                .fill_out_rows(height, width)?
-                .transposed());
+            return Ok(scaled.transposed().fill_out_rows(width)?.transposed());
         }
-        scaled.fill_out_rows(width, height)
+        scaled.fill_out_rows(height)
     }
 
-    /// Centres rows of the right width, repeating what Pillow makes of an empty box at the border: the first three
-    /// rows, weighted as if the border were stretched without end.
-    fn fill_out_rows(&self, width: usize, height: usize) -> Result<Self> {
+    /// Centres the rows among repetitions of the border as the reference makes it: Pillow's bicubic filter in an empty
+    /// box at the edge, which is the outermost row and an eighth of its difference to the next.
+    fn fill_out_rows(&self, height: usize) -> Result<Self> {
+        const OUTERMOST: i64 = 9 << (PRECISION_BITS - 3);
+        const NEXT: i64 = -1 << (PRECISION_BITS - 3);
         let above = height / 2 - self.height() / 2;
         let below = height - above - self.height();
-        let border = |at: usize| self.resize_columns(&taps(self.height(), Span::empty(at), 1), 1);
-        let (first, last) = (border(0)?, border(self.height())?);
+        let (first, last) = if self.height() == 1 {
+            (self.clone(), self.clone())
+        } else {
+            let border = |start, weights: [i64; 2]| {
+                let weights = weights.to_vec();
+                self.resize_columns(&[Taps { start, weights }])
+            };
+            (
+                border(0, [OUTERMOST, NEXT])?,
+                border(self.height() - 2, [NEXT, OUTERMOST])?,
+            )
+        };
         let mut pixels = first.pixels().repeat(above);
         pixels.extend_from_slice(self.pixels());
         pixels.extend(last.pixels().repeat(below));
-        Self::new(width, height, pixels)
+        Self::new(self.width(), height, pixels)
     }
 
-    fn resize_rows(&self, taps: &[Taps], width: usize) -> Result<Self> {
-        let mut pixels = Vec::with_capacity(width * self.height() * CHANNELS);
+    fn resize_part(&self, columns: Target, rows: Target) -> Result<Self> {
+        check_sides(columns.length, rows.length)?;
+        let narrow = |image: Self| -> Result<Self> {
+            if columns == Target::all(image.width()) {
+                return Ok(image);
+            }
+            image.resize_rows(&taps(image.width(), columns))
+        };
+        let lower = |image: Self| -> Result<Self> {
+            if rows == Target::all(image.height()) {
+                return Ok(image);
+            }
+            image.resize_columns(&taps(image.height(), rows))
+        };
+        // The bytes between the passes are rounded and clamped, so their order is seen. Pillow 13 begins with the rows
+        // where more than twice as many of them go as of the columns; before, it always began with the columns.
+        let rows_lost = self.height().saturating_sub(rows.scaled);
+        let columns_lost = self.width().saturating_sub(columns.scaled);
+        if rows_lost > 2 * columns_lost {
+            return narrow(lower(self.clone())?);
+        }
+        lower(narrow(self.clone())?)
+    }
+
+    fn resize_rows(&self, taps: &[Taps]) -> Result<Self> {
+        let mut pixels = Vec::with_capacity(taps.len() * self.height() * CHANNELS);
         for row in self.rows() {
             for tap in taps {
                 let mut sums = [0i64; CHANNELS];
@@ -115,11 +140,11 @@ impl<const CHANNELS: usize> Image<CHANNELS> {
                 pixels.extend(sums.map(to_byte));
             }
         }
-        Self::new(width, self.height(), pixels)
+        Self::new(taps.len(), self.height(), pixels)
     }
 
-    fn resize_columns(&self, taps: &[Taps], height: usize) -> Result<Self> {
-        let mut pixels = Vec::with_capacity(self.width() * height * CHANNELS);
+    fn resize_columns(&self, taps: &[Taps]) -> Result<Self> {
+        let mut pixels = Vec::with_capacity(self.width() * taps.len() * CHANNELS);
         let mut sums = vec![0i64; self.width() * CHANNELS];
         for tap in taps {
             sums.fill(0);
@@ -130,28 +155,28 @@ impl<const CHANNELS: usize> Image<CHANNELS> {
             }
             pixels.extend(sums.iter().copied().map(to_byte));
         }
-        Self::new(self.width(), height, pixels)
+        Self::new(self.width(), taps.len(), pixels)
     }
 }
 
-/// The part of a line that is stretched over the target, in pixels.
-struct Span {
-    from: f64,
-    length: f64,
+fn check_sides(width: usize, height: usize) -> Result<()> {
+    Image::<1>::bytes(width, height).map(drop)
 }
 
-impl Span {
-    fn all(pixels: usize) -> Self {
-        Self {
-            from: 0.0,
-            length: to_f64(pixels),
-        }
-    }
+/// One direction of a resize: of `scaled` pixels, `length` are made from `start` on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Target {
+    scaled: usize,
+    start: usize,
+    length: usize,
+}
 
-    fn empty(at: usize) -> Self {
+impl Target {
+    fn all(length: usize) -> Self {
         Self {
-            from: to_f64(at),
-            length: 0.0,
+            scaled: length,
+            start: 0,
+            length,
         }
     }
 }
@@ -162,13 +187,13 @@ struct Taps {
     weights: Vec<i64>,
 }
 
-fn taps(source: usize, span: Span, target: usize) -> Vec<Taps> {
-    let scale = span.length / to_f64(target);
+fn taps(source: usize, target: Target) -> Vec<Taps> {
+    let scale = to_f64(source) / to_f64(target.scaled);
     let stretch = scale.max(1.0);
     let (support, shrink) = (LOBES * stretch, 1.0 / stretch);
-    (0..target)
+    (target.start..target.start + target.length)
         .map(|index| {
-            let centre = span.from + (to_f64(index) + 0.5) * scale;
+            let centre = (to_f64(index) + 0.5) * scale;
             let start = to_index(centre - support + 0.5).min(source);
             let end = to_index(centre + support + 0.5).min(source);
             let weights: Vec<f64> = (start..end)
@@ -216,7 +241,10 @@ fn to_byte(sum: i64) -> u8 {
 }
 
 fn to_f64(pixels: usize) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "sides are at most 65535")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "at most the square of a side, far below 2^53"
+    )]
     let exact = pixels as f64;
     exact
 }

@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 
 use crate::error::Result;
+use crate::ops::bands::Neighbours;
 use crate::weights::{Parameter, Scope};
 
 /// A convolution with a square kernel over `[batch, channels, height, width]`.
@@ -73,10 +74,46 @@ impl Conv2d {
     }
 
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (x, padding) = match self.padding {
-            Padding::Even(padding) => (x.clone(), padding),
-            Padding::RightAndBelow => (x.pad_with_zeros(2, 0, 1)?.pad_with_zeros(3, 0, 1)?, 0),
+        match self.padding {
+            Padding::Even(padding) => self.convolve(x, padding),
+            Padding::RightAndBelow => {
+                self.convolve(&x.pad_with_zeros(2, 0, 1)?.pad_with_zeros(3, 0, 1)?, 0)
+            }
+        }
+    }
+
+    /// Which rows of its neighbours a band must be given. With stride 2 bands have even heights, but for the last.
+    pub(crate) fn needs(&self) -> Neighbours {
+        match self.padding {
+            Padding::Even(0) => Neighbours::default(),
+            Padding::Even(_) => Neighbours {
+                above: true,
+                below: self.stride == 1,
+            },
+            Padding::RightAndBelow => Neighbours {
+                above: false,
+                below: true,
+            },
+        }
+    }
+
+    /// The part of the result that belongs to a band, given with one row of each of its `neighbours`.
+    pub(crate) fn forward_band(&self, x: &Tensor, neighbours: Neighbours) -> Result<Tensor> {
+        if neighbours == Neighbours::default() {
+            return self.forward(x);
+        }
+        let above = usize::from(!neighbours.above);
+        let below = usize::from(!neighbours.below);
+        let x = match self.padding {
+            Padding::Even(padding) => x
+                .pad_with_zeros(2, above * padding, below * padding)?
+                .pad_with_zeros(3, padding, padding)?,
+            Padding::RightAndBelow => x.pad_with_zeros(2, 0, below)?.pad_with_zeros(3, 0, 1)?,
         };
+        self.convolve(&x, 0)
+    }
+
+    fn convolve(&self, x: &Tensor, padding: usize) -> Result<Tensor> {
         let y = x
             .contiguous()?
             .conv2d(&self.weight.tensor()?, padding, self.stride, 1, 1)?;

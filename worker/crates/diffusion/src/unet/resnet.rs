@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use crate::config::Config;
 use crate::error::Result;
-use crate::ops::{Activation, Conv2d, GroupNorm, Linear, upsample_nearest};
+use crate::ops::{Activation, Bands, Conv2d, GroupNorm, Linear, upsample_nearest};
 use crate::weights::Scope;
 
 /// Sizes of a residual block.
@@ -80,6 +80,20 @@ impl Resnet {
             None => (x + y)?,
         })
     }
+
+    /// The same without a timestep, band by band.
+    pub(crate) fn forward_in_bands(&self, x: Bands) -> Result<Bands> {
+        let y = x
+            .clone()
+            .normalise_and_convolve(&self.norm1, self.activation, &self.conv1)?
+            .normalise_and_convolve(&self.norm2, self.activation, &self.conv2)?;
+        x.zip(y, |x, y| {
+            Ok(match &self.shortcut {
+                Some(shortcut) => (shortcut.forward(x)? + y)?,
+                None => (x + y)?,
+            })
+        })
+    }
 }
 
 /// Doubles the size, or goes to a given one, and convolves.
@@ -92,6 +106,11 @@ impl Upsampler {
         Ok(Self {
             conv: Conv2d::load(&scope.at("conv"), channels, channels, 3)?,
         })
+    }
+
+    /// To twice the input's size, band by band.
+    pub(crate) fn forward_in_bands(&self, x: Bands) -> Result<Bands> {
+        x.double_and_convolve(&self.conv)
     }
 
     /// To `size` (height, width), or to twice the input's.

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::ops::{Activation, Conv2d, GroupNorm, Linear, attention};
+use crate::ops::{Activation, Bands, Conv2d, GroupNorm, Linear, attention};
 use crate::unet::{Resnet, ResnetSizes, Upsampler};
 use crate::vae::VaeConfig;
 use crate::weights::{Loader, Scope};
@@ -159,17 +159,24 @@ impl AutoencoderKl {
         Ok(model)
     }
 
-    /// Unscaled latents to images in about [-1, 1].
-    pub(super) fn decode(&self, latents: &Tensor) -> Result<Tensor> {
+    /// Unscaled latents to images in about [-1, 1], in bands of at most `band_elements_max`.
+    pub(super) fn decode(&self, latents: &Tensor, band_elements_max: usize) -> Result<Tensor> {
         match &self.post_quant_conv {
-            Some(conv) => self.decoder.forward(&conv.forward(latents)?),
-            None => self.decoder.forward(latents),
+            Some(conv) => self
+                .decoder
+                .forward(&conv.forward(latents)?, band_elements_max),
+            None => self.decoder.forward(latents, band_elements_max),
         }
     }
 
-    /// Images in [-1, 1] to the distribution of their latents: mean and standard deviation.
-    pub(super) fn encode(&self, images: &Tensor) -> Result<(Tensor, Tensor)> {
-        let moments = self.encoder.forward(images)?;
+    /// Images in [-1, 1] to the distribution of their latents, mean and standard deviation, in bands of at most
+    /// `band_elements_max`.
+    pub(super) fn encode(
+        &self,
+        images: &Tensor,
+        band_elements_max: usize,
+    ) -> Result<(Tensor, Tensor)> {
+        let moments = self.encoder.forward(images, band_elements_max)?;
         let moments = match &self.quant_conv {
             Some(conv) => conv.forward(&moments)?,
             None => moments,
@@ -185,6 +192,8 @@ impl AutoencoderKl {
 
 struct Encoder {
     conv_in: Conv2d,
+    /// Channels of the widest activations.
+    outermost: usize,
     levels: Vec<(Vec<Resnet>, Option<Conv2d>)>,
     mid: Mid,
     norm_out: GroupNorm,
@@ -216,6 +225,7 @@ impl Encoder {
         let innermost = sizes.innermost();
         Ok(Self {
             conv_in: Conv2d::load(&scope.at("conv_in"), 3, sizes.outermost(), 3)?,
+            outermost: sizes.outermost(),
             levels,
             mid: Mid::load(&scope.at("mid_block"), sizes)?,
             norm_out: GroupNorm::load(
@@ -229,17 +239,21 @@ impl Encoder {
         })
     }
 
-    fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        let mut x = self.conv_in.forward(images)?;
+    fn forward(&self, images: &Tensor, band_elements_max: usize) -> Result<Tensor> {
+        // Bands stay even through every halving.
+        let multiple = 1 << self.levels.len();
+        let channels = self.outermost;
+        let mut x = Bands::divide(images, channels, multiple, band_elements_max)?
+            .convolve(&self.conv_in)?;
         for (resnets, downsampler) in &self.levels {
             for resnet in resnets {
-                x = resnet.forward(&x, None)?;
+                x = resnet.forward_in_bands(x)?;
             }
             if let Some(downsampler) = downsampler {
-                x = downsampler.forward(&x)?;
+                x = x.convolve(downsampler)?;
             }
         }
-        let x = self.mid.forward(&x)?;
+        let x = self.mid.forward(&x.join()?)?;
         self.conv_out
             .forward(&Activation::Silu.apply(&self.norm_out.forward(&x)?)?)
     }
@@ -287,18 +301,19 @@ impl Decoder {
         })
     }
 
-    fn forward(&self, latents: &Tensor) -> Result<Tensor> {
-        let mut x = self.mid.forward(&self.conv_in.forward(latents)?)?;
+    fn forward(&self, latents: &Tensor, band_elements_max: usize) -> Result<Tensor> {
+        let x = self.mid.forward(&self.conv_in.forward(latents)?)?;
+        let mut x = Bands::divide(&x, x.dim(1)?, 1, band_elements_max)?;
         for (resnets, upsampler) in &self.levels {
             for resnet in resnets {
-                x = resnet.forward(&x, None)?;
+                x = resnet.forward_in_bands(x)?;
             }
             if let Some(upsampler) = upsampler {
-                x = upsampler.forward(&x, None)?;
+                x = upsampler.forward_in_bands(x)?;
             }
         }
-        self.conv_out
-            .forward(&Activation::Silu.apply(&self.norm_out.forward(&x)?)?)
+        x.normalise_and_convolve(&self.norm_out, Activation::Silu, &self.conv_out)?
+            .join()
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::ops::{Activation, Conv2d, upsample_nearest};
+use crate::ops::{Activation, Bands, Conv2d};
 use crate::vae::VaeConfig;
 use crate::weights::{Loader, Scope};
 
@@ -48,16 +48,20 @@ pub(super) fn check(config: &Config) -> Result<()> {
 }
 
 pub(super) struct AutoencoderTiny {
+    /// Of every activation.
+    channels: usize,
+    levels: usize,
     encoder: Vec<Layer>,
     decoder: Vec<Layer>,
 }
 
-/// One entry of the reference's sequential, whose index names its tensors.
+/// An entry of the reference's sequential, whose index names its tensors, or two.
 enum Layer {
     Conv(Conv2d),
+    /// Two of the reference's: doubling the size, and a convolution.
+    DoubleConv(Conv2d),
     Activation(Activation),
     Block(Block),
-    Double,
 }
 
 impl AutoencoderTiny {
@@ -98,7 +102,10 @@ impl AutoencoderTiny {
         }
 
         let weights = loader.open_for_f32(folder, "diffusion_pytorch_model")?;
+        let widest = encoder_levels.iter().chain(&decoder_levels);
         let model = Self {
+            channels: widest.map(|(channels, _)| *channels).max().unwrap_or(1),
+            levels: encoder_levels.len(),
             encoder: encoder(
                 &weights.root().at("encoder.layers"),
                 &encoder_levels,
@@ -116,30 +123,31 @@ impl AutoencoderTiny {
         Ok(model)
     }
 
-    /// Unscaled latents to images in about [-1, 1].
-    pub(super) fn decode(&self, latents: &Tensor) -> Result<Tensor> {
+    /// Unscaled latents to images in about [-1, 1], in bands of at most `band_elements_max`.
+    pub(super) fn decode(&self, latents: &Tensor, band_elements_max: usize) -> Result<Tensor> {
         // Keeps outliers within what the decoder was trained on.
         let bounded = ((latents / 3.0)?.tanh()? * 3.0)?;
-        Ok(((run(&self.decoder, &bounded)? * 2.0)? - 1.0)?)
+        let bands = Bands::divide(&bounded, self.channels, 1, band_elements_max)?;
+        Ok(((run(&self.decoder, bands)?.join()? * 2.0)? - 1.0)?)
     }
 
-    /// Images in [-1, 1] to unscaled latents.
-    pub(super) fn encode(&self, images: &Tensor) -> Result<Tensor> {
-        run(&self.encoder, &((images + 1.0)? / 2.0)?)
+    /// Images in [-1, 1] to unscaled latents, in bands of at most `band_elements_max`.
+    pub(super) fn encode(&self, images: &Tensor, band_elements_max: usize) -> Result<Tensor> {
+        // Bands stay even through every halving.
+        let multiple = 1 << self.levels;
+        let images = ((images + 1.0)? / 2.0)?;
+        let bands = Bands::divide(&images, self.channels, multiple, band_elements_max)?;
+        run(&self.encoder, bands)?.join()
     }
 }
 
-fn run(layers: &[Layer], x: &Tensor) -> Result<Tensor> {
-    let mut x = x.clone();
+fn run(layers: &[Layer], mut x: Bands) -> Result<Bands> {
     for layer in layers {
         x = match layer {
-            Layer::Conv(conv) => conv.forward(&x)?,
-            Layer::Activation(activation) => activation.apply(&x)?,
-            Layer::Block(block) => block.forward(&x)?,
-            Layer::Double => {
-                let (_, _, height, width) = x.dims4()?;
-                upsample_nearest(&x, height * 2, width * 2)?
-            }
+            Layer::Conv(conv) => x.convolve(conv)?,
+            Layer::DoubleConv(conv) => x.double_and_convolve(conv)?,
+            Layer::Activation(activation) => x.map(|band| activation.apply(band))?,
+            Layer::Block(block) => block.forward(x)?,
         };
     }
     Ok(x)
@@ -182,21 +190,21 @@ fn decoder(
         Layer::Conv(Conv2d::load(&scope.at(0), latents, first, 3)?),
         Layer::Activation(activation),
     ];
+    // The reference's sequential counts doubling and convolution as two.
+    let mut doubled = 0;
     for (index, (channels, blocks)) in levels.iter().enumerate() {
         for _ in 0..*blocks {
-            let here = scope.at(layers.len());
+            let here = scope.at(layers.len() + doubled);
             layers.push(Layer::Block(Block::load(&here, *channels, activation)?));
         }
-        let is_last = index + 1 == levels.len();
-        if !is_last {
-            layers.push(Layer::Double);
-        }
-        let here = scope.at(layers.len());
-        layers.push(Layer::Conv(if is_last {
-            Conv2d::load(&here, *channels, 3, 3)?
+        layers.push(if index + 1 == levels.len() {
+            let here = scope.at(layers.len() + doubled);
+            Layer::Conv(Conv2d::load(&here, *channels, 3, 3)?)
         } else {
-            Conv2d::load_without_bias(&here, *channels, *channels)?
-        }));
+            doubled += 1;
+            let here = scope.at(layers.len() + doubled);
+            Layer::DoubleConv(Conv2d::load_without_bias(&here, *channels, *channels)?)
+        });
     }
     Ok(layers)
 }
@@ -216,10 +224,11 @@ impl Block {
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    fn forward(&self, x: Bands) -> Result<Bands> {
         let [first, second, third] = &self.convs;
-        let y = self.activation.apply(&first.forward(x)?)?;
-        let y = self.activation.apply(&second.forward(&y)?)?;
-        Activation::Relu.apply(&(third.forward(&y)? + x)?)
+        let activate = |band: &Tensor| self.activation.apply(band);
+        let y = x.clone().convolve(first)?.map(activate)?;
+        let y = y.convolve(second)?.map(activate)?.convolve(third)?;
+        x.zip(y, |x, y| Activation::Relu.apply(&(x + y)?))
     }
 }

@@ -46,10 +46,15 @@ def blob(rng, width, height):
     return mask
 
 
-def a1111_blur(mask, sigma):
-    """mask_blur as the web UI applies it: OpenCV, one direction after the other."""
+def blurred(mask, sigma):
+    """mask_blur as the web UI applies it, one direction after the other, but in floats.
+
+    There it runs over bytes, for which OpenCV cuts its kernel to 8 fractional bits: up to 8 of 255 away from this.
+    """
     size = 2 * int(2.5 * sigma + 0.5) + 1
-    return cv2.GaussianBlur(cv2.GaussianBlur(mask, (size, 1), sigma), (1, size), sigma)
+    for kernel in ((size, 1), (1, size)):
+        mask = np.floor(cv2.GaussianBlur(mask.astype(np.float64), kernel, sigma) + 0.5)
+    return mask.astype(np.uint8)
 
 
 def a1111_fill(image, mask):
@@ -97,11 +102,11 @@ def golden_images(folder):
             mask = blob(rng, width, height)
             name = keep(f"blur/{index}/{sigma}", mask)
             cases["blur"].append(
-                {"source": name, "sigma": sigma, "result": keep(f"{name}/result", a1111_blur(mask, sigma))}
+                {"source": name, "sigma": sigma, "result": keep(f"{name}/result", blurred(mask, sigma))}
             )
 
     for index, (width, height) in enumerate([(48, 40), (33, 64), (90, 20)]):
-        pixels, mask = picture(rng, width, height, 3), a1111_blur(blob(rng, width, height), 2.0)
+        pixels, mask = picture(rng, width, height, 3), blurred(blob(rng, width, height), 2.0)
         name = f"smear/{index}"
         keep(f"{name}/image", pixels), keep(f"{name}/mask", mask)
         keep(f"{name}/result", a1111_fill(Image.fromarray(pixels), Image.fromarray(mask)))
@@ -128,7 +133,7 @@ def golden_images(folder):
         box = np.zeros((44, 60), np.uint8)
         x, y = (int(value) for value in rng.integers(0, 30, 2))
         box[y : y + 14, x : x + 25] = 255
-        original, mask = picture(rng, 60, 44, 3), a1111_blur(box, 3.0)
+        original, mask = picture(rng, 60, 44, 3), blurred(box, 3.0)
         drawn = picture(rng, 64, 64, 3)
         region = VaeImageProcessor.get_crop_region(Image.fromarray(mask), 64, 64, pad=4)
         result = processor.apply_overlay(
